@@ -1,0 +1,70 @@
+"""Tool calls on a laptop's CPU: `load` a model with tools, `complete` a request, read `answer.calls`.
+
+Importing this module loads nothing but itself; each public name is imported when it is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from toolace_edge.engines.base import open_engine
+    from toolace_edge.errors import (
+        BudgetError,
+        Cancelled,
+        DataError,
+        EngineError,
+        InputError,
+        MissingDependency,
+        ModelError,
+        SchemaError,
+        ToolaceEdgeError,
+        ToolError,
+    )
+    from toolace_edge.messages import Answer, Message, Round, Tool, ToolCall, ToolResult, Usage
+    from toolace_edge.registry import load
+    from toolace_edge.session import Session
+    from toolace_edge.tools import load_tools, tool
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Answer",
+    "BudgetError",
+    "Cancelled",
+    "DataError",
+    "EngineError",
+    "InputError",
+    "Message",
+    "MissingDependency",
+    "ModelError",
+    "Round",
+    "SchemaError",
+    "Session",
+    "Tool",
+    "ToolCall",
+    "ToolError",
+    "ToolResult",
+    "ToolaceEdgeError",
+    "Usage",
+    "load",
+    "load_tools",
+    "open_engine",
+    "tool",
+]
+
+_HOME = dict.fromkeys(("Answer", "Message", "Round", "Tool", "ToolCall", "ToolResult", "Usage"), "messages")
+_HOME |= {"Session": "session", "load": "registry", "load_tools": "tools", "open_engine": "engines.base", "tool": "tools"}
+
+
+def __getattr__(name: str) -> object:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value: object = getattr(import_module(f"{__name__}.{_HOME.get(name, 'errors')}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
