@@ -7,6 +7,7 @@
     │   ├── DataError                                  a data file, with its line number
     │   └── BudgetError                                the request or its answer does not fit; names the numbers
     ├── ModelError                  exit 1, HTTP 500   a model file is missing, damaged or of another kind
+    ├── FormatError                 exit 1, HTTP 500   an answer is not written in its model's format
     ├── EngineError                 exit 1, HTTP 500   the native runtime refused or failed
     │   └── MissingDependency       exit 1, HTTP 501   an optional package is not installed; names the extra
     └── Cancelled                   exit 130, HTTP 499 somebody asked for it
@@ -71,6 +72,12 @@ class ModelError(ToolaceEdgeError):
     """A model file is missing, damaged, or not what it claims to be."""
 
     hint = "`toolace-edge models` lists what is installed; `toolace-edge doctor` checks it."
+
+
+class FormatError(ToolaceEdgeError):
+    """An answer is not written in the format that its model is said to write."""
+
+    hint = "Check that the model's format is the right one: compact, toolace or hermes."
 
 
 class EngineError(ToolaceEdgeError):

@@ -1,0 +1,42 @@
+"""A byte-level BPE tokenizer of a few hundred tokens, with our special tokens, made in milliseconds."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from toolace_edge.formats.compact import SPECIAL_TOKENS
+
+LLAMA3_SPLIT = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+CORPUS = (
+    '{"name":"get_weather","arguments":{"city":"Paris","unit":"celsius","days":3}}',
+    '{"name":"set_timer","arguments":{"minutes":10,"label":"tea"}}{"name":"search","arguments":{"query":"news"}}',
+    'get_weather: Get the weather of a city. city string: Name of the city unit? "celsius"|"fahrenheit": Unit',
+    "What is the weather in Paris today? Set a timer for ten minutes and search the news about it, please.",
+    'true false null [1,2,3] {"a":{"b":[]}} 3.14 -1.5e10 "arguments":{"name":"query":"',
+    "the quick brown fox jumps over the lazy dog and then reads a message about the house",
+)
+
+
+@lru_cache
+def tiny_tokenizer_json(vocab_size: int = 420) -> str:
+    """tokenizer.json as text: special tokens 0..15, then 256 bytes, then merges; split like llama-3's."""
+    tokenizer = Tokenizer(models.BPE(ignore_merges=True))
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(LLAMA3_SPLIT), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=[AddedToken(token, special=True, normalized=False) for token in SPECIAL_TOKENS],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(CORPUS, trainer)
+    return tokenizer.to_str()
