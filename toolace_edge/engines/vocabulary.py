@@ -1,0 +1,43 @@
+"""A tokenizer.json as engines need it: text to ids, control tokens on or off; ids to bytes; llguidance's view of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+
+import llguidance
+from tokenizers import Tokenizer
+
+from toolace_edge.errors import ModelError
+
+
+class Vocabulary:
+    """`json` is the text of a tokenizer.json; `size` the width of the model's logits where it is padded."""
+
+    def __init__(self, json: str, size: int | None = None) -> None:
+        try:
+            self._special = Tokenizer.from_str(json)
+            self._plain = Tokenizer.from_str(json)
+        except Exception as error:  # tokenizers raises bare Exception
+            raise ModelError(f"tokenizer.json cannot be read: {error}.") from error
+        self._plain.encode_special_tokens = True  # "<|call|>" in a user's text is seven plain characters
+        for tokenizer in (self._special, self._plain):
+            tokenizer.no_padding()
+            tokenizer.no_truncation()
+        own = self._special.get_vocab_size(with_added_tokens=True)
+        self.size = own if size is None else size
+        if self.size < own:
+            raise ModelError(f"tokenizer.json has {own} tokens, but the model's logits only {self.size}.")
+        self._json = json
+
+    def encode(self, text: str, special: bool = False) -> list[int]:
+        tokenizer = self._special if special else self._plain
+        return list(tokenizer.encode(text, add_special_tokens=False).ids)
+
+    def decode(self, ids: Sequence[int]) -> bytes:
+        return self.llguidance.decode_bytes(list(ids))
+
+    @cached_property
+    def llguidance(self) -> llguidance.LLTokenizer:
+        """50 ms at 8k tokens, 1 s at 128k."""
+        return llguidance.LLTokenizer(self._json, n_vocab=self.size)
