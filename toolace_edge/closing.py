@@ -1,0 +1,191 @@
+"""Second pass over a schema: closed, cut to what its types can have, and proven to allow some value.
+
+Takes nodes as merging.py leaves them and writes plain JSON Schema. Where JSON Schema is more generous than anyone means
+(see schema.py) the result is narrower; a schema that allows nothing raises EmptyError with the path of the keyword.
+"""
+
+from __future__ import annotations
+
+from math import inf
+from typing import Any
+
+from toolace_edge import patterns
+from toolace_edge.dialects import Node
+from toolace_edge.errors import SchemaError
+from toolace_edge.merging import EmptyError, attempt, merge
+from toolace_edge.validate import check, has_type
+
+_OF_TYPE = {
+    "object": ("properties", "required", "additionalProperties", "minProperties", "maxProperties"),
+    "array": ("prefixItems", "items", "minItems", "maxItems"),
+    "string": ("minLength", "maxLength", "patterns", "format"),
+    "number": ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"),
+}
+
+
+def disjoint(one: Node, other: Node, path: str) -> bool:
+    """Provably no value fits both."""
+    try:
+        finish(merge(one, other, path), path, narrow=False)
+    except EmptyError:
+        return True
+    except SchemaError:
+        return False
+    return False
+
+
+def finish(node: Node, path: str, narrow: bool = True) -> Node:
+    """Second pass: closed, cut to what its types can have, proven to allow some value.
+
+    `narrow=False` does without what the module's docstring lists, so that EmptyError is raised only where the schema
+    as it was written allows nothing.
+    """
+    notes: Node = {key: node[key] for key in ("description", "default") if key in node}
+    if "anyOf" in node:
+        return {"anyOf": _finish_alternatives(node["anyOf"], path, narrow), **notes}
+    types = _types(node, narrow)
+    if types is None:
+        return {**({"enum": node["enum"]} if "enum" in node else {}), **notes}
+    done: Node = {"type": types[0] if len(types) == 1 else types}
+    if "object" in types:
+        done |= _finish_object(node, path, narrow)
+    if "array" in types:
+        done |= _finish_array(node, path, narrow)
+    if "string" in types:
+        done |= _finish_string(node, path)
+    if "number" in types or "integer" in types:
+        done |= _finish_number(node, types, path)
+    if "enum" in node:
+        done = _finish_enum(node["enum"], done, path)
+    return {**done, **notes}
+
+
+def _finish_alternatives(branches: list[Node], path: str, narrow: bool) -> list[Node]:
+    """Those that some value fits: one that none fits can go, as long as another is left."""
+    found = [attempt(finish, branch, f"{path}.anyOf[{i}]", narrow) for i, branch in enumerate(branches)]
+    done: list[Node] = []
+    for branch in found:
+        if not isinstance(branch, EmptyError) and branch not in done:
+            done.append(branch)
+    if not done:
+        raise EmptyError(f"{path}.anyOf", "no value fits any of the alternatives")
+    return done
+
+
+def _types(node: Node, narrow: bool) -> list[str] | None:
+    """The node's types, the ones its keywords are about, or None where it has neither."""
+    types: list[str] = list(node.get("type", ()))
+    if not types and (narrow or "enum" in node):
+        types = [name for name, keys in _OF_TYPE.items() if any(key in node for key in keys)]
+        if "enum" in node and types:  # keywords say nothing about values of other types
+            types = list(dict.fromkeys([*types, "object", "array", "string", "number", "boolean", "null"]))
+    if "number" in types and "integer" in types:
+        types.remove("integer")
+    return types or None
+
+
+def _finish_enum(values: list[Any], rest: Node, path: str) -> Node:
+    allowed = [value for value in values if not check(rest, value)]
+    if not allowed:
+        problems = check(rest, values[0], "its first value")
+        raise EmptyError(f"{path}.enum", f"none of its values is allowed; {problems[0]}")
+    types = [rest["type"]] if isinstance(rest["type"], str) else rest["type"]
+    used = [name for name in types if any(has_type(value, name) for value in allowed)]
+    return {"type": used[0] if len(used) == 1 else used, "enum": allowed}
+
+
+def _finish_object(node: Node, path: str, narrow: bool) -> Node:
+    members, required = dict(node.get("properties", {})), node.get("required", [])
+    others = node.get("additionalProperties", not narrow or (not members and not required))
+    for name in required:
+        members.setdefault(name, node.get("additionalProperties", {}))
+        if members[name] is False:
+            raise EmptyError(f"{path}.required", f"asks for {name!r}, which `properties` does not allow")
+    if others is not False and False in members.values():
+        raise SchemaError(f"{path}.properties", "forbids a name among free ones, which cannot be held")
+    properties = {
+        name: _finish_member(member, f"{path}.properties.{name}", name in required, narrow)
+        for name, member in members.items()
+        if member is not False and (narrow or name in required)
+    }
+    free = others if isinstance(others, bool) else _finish_member(others, f"{path}.additionalProperties", False, narrow)
+    done: Node = {"properties": properties, "required": [name for name in properties if name in required]}
+    return {**done, "additionalProperties": True if free == {} else free, **_property_counts(node, done, free, path)}
+
+
+def _finish_member(node: Node, path: str, required: bool, narrow: bool) -> Node:
+    """What nothing satisfies empties the whole only where it must be given; where it may be absent it is a mistake."""
+    done = attempt(finish, node, path, narrow)
+    if not isinstance(done, EmptyError):
+        return done
+    if required:
+        raise done
+    raise SchemaError(done.path, done.reason)
+
+
+def _property_counts(node: Node, done: Node, free: Any, path: str) -> Node:
+    """minProperties and maxProperties go where they say nothing; else only a free-form object can hold them."""
+    low, high = node.get("minProperties", 0), node.get("maxProperties")
+    if high is not None and low > high:
+        raise EmptyError(f"{path}.minProperties", f"{low} is above maxProperties {high}")
+    counts = {}
+    if low > len(done["required"]):
+        counts["minProperties"] = low
+    if high is not None and (free is not False or high < len(done["properties"])):
+        counts["maxProperties"] = high
+    if counts and done["properties"]:
+        raise SchemaError(f"{path}.{next(iter(counts))}", "how many properties are given cannot be held")
+    if low and free is False:
+        raise EmptyError(f"{path}.minProperties", "asks for properties where none is allowed")
+    return counts
+
+
+def _finish_array(node: Node, path: str, narrow: bool) -> Node:
+    low, prefix = node.get("minItems", 0), list(node.get("prefixItems", ()))
+    items, high = node.get("items"), node.get("maxItems", inf)
+    if items is False or (narrow and items is None and prefix and low <= len(prefix)):
+        high = min(high, len(prefix))
+    if False in prefix:
+        high = min(high, prefix.index(False))
+    if low > high:
+        raise EmptyError(f"{path}.minItems", f"{low} is above the {high} items that are allowed")
+    prefix = prefix[: int(min(high, len(prefix)))]
+    done: Node = {}
+    if prefix:
+        done["prefixItems"] = [
+            _finish_member(part, f"{path}.prefixItems[{i}]", i < low, narrow) for i, part in enumerate(prefix)
+        ]
+    if items and high > len(prefix):
+        done["items"] = _finish_member(items, f"{path}.items", low > len(prefix), narrow)
+    done |= {"minItems": low} if low else {}
+    return done | ({"maxItems": int(high)} if high < inf else {})
+
+
+def _finish_string(node: Node, path: str) -> Node:
+    done: Node = {key: node[key] for key in ("minLength", "maxLength", "format") if key in node}
+    found = list(node.get("patterns", ()))
+    if node.get("format") in patterns.EXACT_FORMATS:
+        found.append(patterns.EXACT_FORMATS[node["format"]])
+    if found:
+        done["pattern"] = found[0]
+    if found[1:]:
+        done["allOf"] = [{"pattern": pattern} for pattern in found[1:]]
+    _prove({"type": "string", **done}, done, path)
+    return done
+
+
+def _finish_number(node: Node, types: list[str], path: str) -> Node:
+    done: Node = {key: node[key] for key in _OF_TYPE["number"] if key in node}
+    _prove({"type": "number" if "number" in types else "integer", **done}, done, path)
+    return done
+
+
+def _prove(schema: Node, keywords: Node, path: str) -> None:
+    """Have llguidance show that some string or number fits; about 0.1 ms."""
+    reason = patterns.why_empty(schema) if keywords else None
+    if reason is None:
+        return
+    where = f"{path}.{next(iter(keywords))}"
+    if reason.startswith("Unsatisfiable"):
+        raise EmptyError(where, f"no value fits: {reason}")
+    raise SchemaError(where, f"cannot be held: {reason}")
