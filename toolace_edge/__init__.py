@@ -54,8 +54,10 @@ __all__ = [
     "tool",
 ]
 
+# Where each name lives; a name that is not here is an error class.
 _HOME = dict.fromkeys(("Answer", "Message", "Round", "Tool", "ToolCall", "ToolResult", "Usage"), "messages")
-_HOME |= {"Session": "session", "load": "registry", "load_tools": "tools", "open_engine": "engines.base", "tool": "tools"}
+_HOME |= {"load_tools": "tools", "tool": "tools", "open_engine": "engines"}
+_HOME |= {"Session": "session", "load": "registry"}
 
 
 def __getattr__(name: str) -> object:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Role = Literal["system", "user", "assistant", "tool"]
-Stop = Literal["unchanged", "confident", "cycle", "max_rounds", "cancelled"]
+Stop = Literal["unchanged", "confident", "cycle", "max_rounds", "context", "cancelled"]
+StepKind = Literal["forced", "free", "draft", "closing"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,9 +22,7 @@ class Tool:
 
     name: str
     description: str = ""
-    parameters: Mapping[str, Any] = field(
-        default_factory=lambda: {"type": "object", "properties": {}, "required": []}
-    )
+    parameters: Mapping[str, Any] = field(default_factory=lambda: {"type": "object", "properties": {}, "required": []})
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +32,11 @@ class ToolCall:
     name: str
     arguments: Mapping[str, Any]
     id: str | None = None
+
+    def __str__(self) -> str:
+        """`set_timer(minutes=10)`: for people, the values as JSON."""
+        values = (f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in self.arguments.items())
+        return f"{self.name}({', '.join(values)})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +63,9 @@ class Message:
 class Usage:
     """What an answer cost. Counts are tokens; times are seconds of wall clock.
 
-    `call_tokens` = `forced_tokens` + `free_tokens`: tokens that the grammar left no choice about, and real
-    choices. `drafted_tokens` were proposed, `accepted_tokens` of them verified; accepted ones count as free.
+    `call_tokens` = `forced_tokens` + `free_tokens`: tokens whose text the grammar left no choice about, and real
+    choices. `drafted_tokens` were proposed and `accepted_tokens` of them were right, each forced or free as well.
+    `prefill_s` is the first forward pass, which reads the prompt; `decode_s` the rest.
     """
 
     prompt_tokens: int = 0
@@ -79,23 +85,32 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One token of an answer, for `--trace`: `kind` tells who chose it, `probability` is None where nobody had to."""
+    """One token of an answer, for `--trace`: `kind` tells who chose it, `probability` is None where nobody had to.
+
+    `forced` the grammar, `free` the model, `draft` the model as a draft had guessed, `closing` the token budget.
+    """
 
     token: int
     text: str
-    kind: Literal["forced", "free", "draft", "closing"]
+    kind: StepKind
     probability: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """One pass over the answer: the first, or a rewriting of the one before it."""
+    """One pass over the answer: the first, or a rewriting of the one before it.
+
+    `confidence` is calibrated, None where nobody did. `log_probability` and `log_minimum` are what it is made of: the
+    natural logarithms of the product and of the least of the free choices' probabilities, None without any.
+    """
 
     calls: tuple[ToolCall, ...]
     text: str
     confidence: float | None
     usage: Usage
     steps: tuple[Step, ...] = ()
+    log_probability: float | None = None
+    log_minimum: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

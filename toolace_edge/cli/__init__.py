@@ -1,4 +1,111 @@
-"""The command line."""
+"""The command line: names of commands, how errors reach a person, and what tests may put in a model's place.
 
-def main() -> None:
-    """Placeholder."""
+A command is found by the string of its place, so that `--version` does not pay for `run`, and the runtime never imports
+convert/ or train/. The modules named below import nothing heavy until their command runs.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from toolace_edge import __version__
+from toolace_edge.errors import ToolaceEdgeError
+
+if TYPE_CHECKING:
+    from toolace_edge.registry import Model
+
+_COMMANDS = {
+    "run": "toolace_edge.cli.run:run",
+    "tools": "toolace_edge.cli.tools:tools",
+    "models": "toolace_edge.cli.machine:models",
+    "eval": "toolace_edge.cli.measure:evaluate",
+    "bench": "toolace_edge.cli.measure:bench",
+    "doctor": "toolace_edge.cli.machine:doctor",
+    "convert": "toolace_edge.convert.command:convert",
+    "train": "toolace_edge.train.command:train",
+}
+
+
+def _open_model(*args: Any, **options: Any) -> Model:
+    from toolace_edge.registry import open_model
+
+    return open_model(*args, **options)
+
+
+@dataclass(frozen=True, slots=True)
+class App:
+    """What the commands share (click's `obj`): where a model comes from."""
+
+    open_model: Callable[..., Model] = _open_model
+
+
+pass_app = click.make_pass_decorator(App, ensure=True)
+
+
+class _Failure(click.ClickException):
+    """A sentence and a hint on stderr, nothing else."""
+
+    def __init__(self, message: str, hint: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.hint, self.exit_code = hint, exit_code
+
+    def show(self, file: Any = None) -> None:
+        click.echo(click.style("Error: ", fg="red", bold=True) + self.message, file=file, err=True)
+        if self.hint:
+            click.echo(click.style("Hint: ", fg="yellow") + self.hint, file=file, err=True)
+
+
+class _Commands(click.Group):
+    """Loads a command when it is asked for, lists them in reading order, and turns errors into sentences."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        module, _, name = _COMMANDS[cmd_name].partition(":")
+        command: click.Command = getattr(import_module(module), name)
+        return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except ToolaceEdgeError as error:
+            raise _Failure(str(error), error.hint, error.exit_code) from error
+        except KeyboardInterrupt as error:
+            raise _Failure("Cancelled.", "", 130) from error
+        except OSError as error:
+            if error.errno == errno.EPIPE:  # the reader of a pipe is gone; click ends quietly
+                raise
+            where = f"{error.filename}: " if error.filename else ""
+            raise _Failure(f"{where}{error.strerror or error}.", "", 1) from error
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="toolace-edge")
+@click.pass_context
+def cli(ctx: click.Context) -> None:
+    """Turn a request and a set of tools into correct, schema-valid tool calls: on this CPU, offline.
+
+    \b
+    Example:
+      toolace-edge run "set a timer for 10 minutes"
+      toolace-edge run "weather in Oslo?" --tools my_tools.json --json
+
+    Exit codes: 0 a call, or rightly none; 1 failure; 2 bad usage or input; 130 cancelled.
+    """
+    if os.environ.get("NO_COLOR"):
+        ctx.color = False
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Entry point of `toolace-edge`; ends the process."""
+    cli.main(args=args, prog_name="toolace-edge")

@@ -1,0 +1,52 @@
+"""What the documents say is run or compared: the help page, the README's Python, the map of the files."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.cli_page import help_texts, page
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_the_help_page_is_the_commands_own_help() -> None:
+    assert (ROOT / "docs/cli.md").read_text("utf-8") == page(), "run `make docs`"
+
+
+@pytest.mark.parametrize(("path", "text"), list(help_texts()))
+def test_every_help_fits_a_screen(path: str, text: str) -> None:
+    lines = text.splitlines()
+    assert len(lines) <= 40
+    assert max(map(len, lines)) <= 100
+
+
+@pytest.mark.parametrize(("path", "text"), list(help_texts()))
+def test_every_help_shows_an_example(path: str, text: str) -> None:
+    assert "Example" in text
+    assert path in text.split("Example", 1)[1]
+
+
+def test_the_map_names_every_file_of_the_runtime() -> None:
+    text = (ROOT / "docs/architecture.md").read_text("utf-8")
+    files = {file.name for file in (ROOT / "toolace_edge").glob("*.py")} - {"__init__.py", "__main__.py"}
+    folders = {f"{folder.name}/" for folder in (ROOT / "toolace_edge").iterdir() if (folder / "__init__.py").exists()}
+    assert {name for name in files | folders if f"`{name}`" not in text} == set()
+
+
+def test_links_in_the_documents_lead_somewhere() -> None:
+    for document in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)", document.read_text("utf-8")):
+            assert (document.parent / target).exists(), f"{document.name}: {target}"
+
+
+@pytest.mark.slow
+def test_the_python_of_the_readme_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    readme = (ROOT / "README.md").read_text("utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```$", readme, re.M | re.S)
+    assert blocks
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), {"__name__": "readme"})
+    assert "set_thermostat" in capsys.readouterr().out

@@ -1,0 +1,56 @@
+"""Importing is cheap and silent, and the public names are the ones that are promised."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import toolace_edge
+
+HEAVY = ("numpy", "onnxruntime", "llguidance", "llama_cpp", "tokenizers", "torch", "transformers", "onnx", "gguf")
+
+
+def modules_after(statement: str) -> set[str]:
+    """Names of the modules that a fresh interpreter has loaded after `statement`, which must print nothing."""
+    code = f"{statement}\nimport sys\nsys.stdout.write('\\n' + ' '.join(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    printed, _, modules = done.stdout.rpartition("\n")
+    assert (printed, done.stderr) == ("", "")
+    return set(modules.split())
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import toolace_edge",
+        "from toolace_edge import Message, Tool, ToolError, ToolaceEdgeError",
+        "import toolace_edge.cli",
+        "from toolace_edge.engines import Engine, open_engine",
+        "import toolace_edge.registry",
+        "from tests.cli_page import page; page()",
+    ],
+)
+def test_nothing_heavy_is_imported_by(statement: str) -> None:
+    assert modules_after(statement).isdisjoint(HEAVY)
+
+
+def test_importing_the_package_imports_none_of_its_modules() -> None:
+    loaded = {name for name in modules_after("import toolace_edge") if name.startswith("toolace_edge.")}
+    assert loaded == set()
+
+
+@pytest.mark.parametrize("name", toolace_edge.__all__)
+def test_every_public_name_is_there(name: str) -> None:
+    assert getattr(toolace_edge, name) is not None
+
+
+def test_the_public_names_are_sorted_and_listed() -> None:
+    assert toolace_edge.__all__ == sorted(toolace_edge.__all__)
+    assert set(toolace_edge.__all__) <= set(dir(toolace_edge))
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        toolace_edge.nothing  # noqa: B018

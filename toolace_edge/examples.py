@@ -1,0 +1,137 @@
+"""A data file: lines of conversations, the tools at hand, and the calls that are right.
+
+One JSON object a line, gzip or plain: `messages` in the OpenAI form (the last one is the answer), `tools`, `source`,
+and optionally `id`, `subset` (figures then go by subset) and `accept` (every value that counts as right, matching.py).
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import TextIOWrapper
+from pathlib import Path
+from typing import IO, Any
+
+from toolace_edge.errors import DataError, InputError, SchemaError
+from toolace_edge.matching import calls_match
+from toolace_edge.messages import Message, Tool, ToolCall
+from toolace_edge.tools import load_tools
+
+_ROLES = ("system", "user", "assistant", "tool")
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One line: the conversation, the tools, the gold calls (none: nothing should be called), and accepted values.
+
+    `refused` says why the tools cannot be used; such a line counts as wrong.
+    """
+
+    id: str
+    group: str
+    messages: tuple[Message, ...]
+    tools: tuple[Tool, ...]
+    gold: tuple[ToolCall, ...]
+    accept: Sequence[Mapping[str, Any]] | None = None
+    refused: str | None = None
+
+
+def read_examples(path: Path, limit: int | None = None) -> Iterator[Example]:
+    """The examples of a file, the first `limit` of them. Raises DataError with the line that is wrong."""
+    with _open_text(path) as lines:
+        count = 0
+        for number, line in enumerate(_checked(lines, path), start=1):
+            if limit is not None and count >= limit:
+                return
+            if not line.strip():
+                continue
+            count += 1
+            try:
+                yield _example(json.loads(line), number)
+            except RecursionError as error:
+                raise DataError(str(path), number, "it is nested too deeply.") from error
+            except json.JSONDecodeError as error:
+                raise DataError(str(path), number, f"not JSON: {error.msg} at character {error.pos}.") from error
+            except InputError as error:
+                raise DataError(str(path), number, str(error), hint=error.hint) from error
+    if not count:
+        raise InputError(f"{path} holds no examples.", hint="`toolace-edge eval --help` says what a line is.")
+
+
+@contextmanager
+def _open_text(path: Path) -> Iterator[IO[str]]:
+    with path.open("rb") as raw:
+        packed = raw.peek(2)[:2] == b"\x1f\x8b"
+        with TextIOWrapper(gzip.GzipFile(fileobj=raw) if packed else raw, encoding="utf-8") as lines:
+            yield lines
+
+
+def _checked(lines: IO[str], path: Path) -> Iterator[str]:
+    number = 0
+    try:
+        for number, line in enumerate(lines, start=1):  # noqa: B007 - the number is for the error
+            yield line
+    except (UnicodeDecodeError, EOFError, gzip.BadGzipFile, OSError) as error:
+        raise DataError(str(path), number + 1, f"the file is damaged here: {error}.") from error
+
+
+def _example(line: Any, number: int) -> Example:
+    if not isinstance(line, dict):
+        raise InputError("an example must be a JSON object.")
+    messages = _messages(line.get("messages"))
+    if not messages or messages[-1].role != "assistant":
+        raise InputError("`messages` must end with the assistant message that holds the right calls.")
+    accept = line.get("accept")
+    gold = messages[-1].calls
+    if accept is not None and not (isinstance(accept, list) and all(isinstance(entry, dict) for entry in accept)):
+        raise InputError("`accept` must be a list with an object for each gold call.")
+    calls_match(gold, gold, accept)  # refuses an `accept` that does not belong to these calls
+    tools, refused = _tools(line.get("tools"))
+    group = line.get("subset") or line.get("source") or "all"
+    return Example(str(line.get("id", number)), str(group), messages[:-1], tools, gold, accept, refused)
+
+
+def _tools(entries: Any) -> tuple[tuple[Tool, ...], str | None]:
+    if not isinstance(entries, list):
+        raise InputError("`tools` must be a list.")
+    try:
+        return load_tools(entries), None
+    except SchemaError as error:
+        return (), str(error)
+
+
+def _messages(turns: Any) -> tuple[Message, ...]:
+    if not isinstance(turns, list):
+        raise InputError("`messages` must be a list.")
+    return tuple(_message(turn, f"messages[{i}]") for i, turn in enumerate(turns))
+
+
+def _message(turn: Any, where: str) -> Message:
+    if not isinstance(turn, dict) or turn.get("role") not in _ROLES:
+        raise InputError(f"{where}: a message needs a `role` of {', '.join(_ROLES)}.")
+    content = turn.get("content") or ""
+    if not isinstance(content, str):
+        raise InputError(f"{where}.content: must be text.")
+    calls = turn.get("tool_calls") or []
+    if not isinstance(calls, list):
+        raise InputError(f"{where}.tool_calls: must be a list.")
+    parsed = tuple(_call(call, f"{where}.tool_calls[{i}]") for i, call in enumerate(calls))
+    return Message(turn["role"], content, parsed, turn.get("tool_call_id"))
+
+
+def _call(call: Any, where: str) -> ToolCall:
+    function = call.get("function", call) if isinstance(call, dict) else None
+    if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+        raise InputError(f"{where}: a call needs `function` with a `name`.")
+    arguments = function.get("arguments", {})
+    if isinstance(arguments, str):  # OpenAI writes them as a string of JSON
+        try:
+            arguments = json.loads(arguments or "{}")
+        except ValueError as error:
+            raise InputError(f"{where}.function.arguments: not JSON: {error}.") from error
+    if not isinstance(arguments, dict):
+        raise InputError(f"{where}.function.arguments: must be an object.")
+    return ToolCall(function["name"], arguments, call.get("id"))
