@@ -1,0 +1,78 @@
+"""Training lines in memory: tools, what was said, and the calls to learn."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from toolace_edge.errors import DataError
+from toolace_edge.messages import Message, Tool, ToolCall
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One line: `calls` is the answer to `messages`, empty where no tool should be called."""
+
+    source: str
+    tools: tuple[Tool, ...]
+    messages: tuple[Message, ...]
+    calls: tuple[ToolCall, ...]
+
+    @property
+    def request(self) -> str:
+        """The text of the last user turn."""
+        return next((m.content for m in reversed(self.messages) if m.role == "user"), "")
+
+    @property
+    def gold_tools(self) -> tuple[Tool, ...]:
+        """The tools that the answer calls, in the order of `tools`."""
+        names = {call.name for call in self.calls}
+        return tuple(tool for tool in self.tools if tool.name in names)
+
+
+def read_examples(path: Path) -> Iterator[Example]:
+    """Reads the JSONL form of the OpenAI / TRL tool-calling data, gzip or plain.
+
+    Raises DataError with the line number.
+    """
+    with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, 1):
+            try:
+                yield example_from(json.loads(line))
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                raise DataError(str(path), number, f"not a training line ({type(error).__name__}: {error})") from error
+
+
+def example_from(record: Mapping[str, Any]) -> Example:
+    """One parsed line. Arguments are put into the order of the tool's properties, in which a grammar writes them."""
+    tools = tuple(_tool(entry["function"]) for entry in record["tools"])
+    by_name = {tool.name: tool for tool in tools}
+    messages = tuple(_message(entry, by_name) for entry in record["messages"])
+    if not messages or messages[-1].role != "assistant":
+        raise ValueError("the last message must be the assistant's answer")
+    return Example(record.get("source", "user"), tools, messages[:-1], messages[-1].calls)
+
+
+def _tool(function: Mapping[str, Any]) -> Tool:
+    return Tool(function["name"], function.get("description") or "", function["parameters"])
+
+
+def _message(entry: Mapping[str, Any], by_name: Mapping[str, Tool]) -> Message:
+    calls = []
+    for item in entry.get("tool_calls") or ():
+        function = item["function"]
+        tool = by_name.get(function["name"])
+        calls.append(ToolCall(function["name"], ordered(function["arguments"], tool)))
+    return Message(entry["role"], entry.get("content") or "", tuple(calls))
+
+
+def ordered(arguments: Mapping[str, Any], tool: Tool | None) -> dict[str, Any]:
+    """The same arguments in the order of the schema."""
+    if tool is None:
+        return dict(arguments)
+    place = {name: i for i, name in enumerate(tool.parameters.get("properties", {}))}
+    return dict(sorted(arguments.items(), key=lambda item: place.get(item[0], len(place))))

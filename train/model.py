@@ -1,0 +1,166 @@
+"""A Llama decoder in plain PyTorch, lean enough to train on a laptop, and its way out as a Hugging Face checkpoint.
+
+Numerically the same network as transformers' LlamaForCausalLM (a test holds it): RMSNorm, rotary positions in the
+half-split layout, grouped-query attention, SwiGLU, tied embeddings, no biases.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Shape of the network. `head_dim * n_heads` may differ from `width`."""
+
+    vocab_size: int = 8192
+    width: int = 256
+    n_layers: int = 10
+    n_heads: int = 8
+    n_kv_heads: int = 4
+    head_dim: int = 32
+    ffn: int = 768
+    n_ctx: int = 2048
+    rope_theta: float = 10000.0
+    eps: float = 1e-5
+
+
+class Block(nn.Module):
+    def __init__(self, c: ModelConfig) -> None:
+        super().__init__()
+        self.c = c
+        q, kv = c.n_heads * c.head_dim, c.n_kv_heads * c.head_dim
+        self.norm1 = nn.Parameter(torch.ones(c.width))
+        self.norm2 = nn.Parameter(torch.ones(c.width))
+        self.qkv = nn.Linear(c.width, q + 2 * kv, bias=False)
+        self.out = nn.Linear(q, c.width, bias=False)
+        self.gate_up = nn.Linear(c.width, 2 * c.ffn, bias=False)
+        self.down = nn.Linear(c.ffn, c.width, bias=False)
+
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor) -> Tensor:
+        x = x + self.attend(rms_norm(x, self.norm1, self.c.eps), cos, sin, mask)
+        gate, up = self.gate_up(rms_norm(x, self.norm2, self.c.eps)).chunk(2, -1)
+        return x + self.down(F.silu(gate) * up)
+
+    def attend(self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor) -> Tensor:
+        b, n, _ = x.shape
+        c = self.c
+        q, k, v = self.qkv(x).split([c.n_heads * c.head_dim, c.n_kv_heads * c.head_dim, c.n_kv_heads * c.head_dim], -1)
+        q = rotate(q.view(b, n, c.n_heads, c.head_dim), cos, sin).transpose(1, 2)
+        k = rotate(k.view(b, n, c.n_kv_heads, c.head_dim), cos, sin).transpose(1, 2)
+        v = v.view(b, n, c.n_kv_heads, c.head_dim).transpose(1, 2)
+        group = c.n_heads // c.n_kv_heads
+        k, v = k.repeat_interleave(group, 1), v.repeat_interleave(group, 1)
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        return self.out(y.transpose(1, 2).reshape(b, n, c.n_heads * c.head_dim))
+
+
+def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    wide = x.float()
+    return (wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + eps)).to(x.dtype) * weight.to(x.dtype)
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """x [b, n, heads, head_dim]; cos, sin [b, n, 1, head_dim / 2]."""
+    a, b = x.chunk(2, -1)
+    return torch.cat([a * cos - b * sin, b * cos + a * sin], -1)
+
+
+class Llama(nn.Module):
+    def __init__(self, c: ModelConfig) -> None:
+        super().__init__()
+        self.c = c
+        self.embed = nn.Embedding(c.vocab_size, c.width)
+        self.blocks = nn.ModuleList(Block(c) for _ in range(c.n_layers))
+        self.norm = nn.Parameter(torch.ones(c.width))
+        self.reset()
+
+    def reset(self) -> None:
+        """Normal(0, 1/sqrt(width)) matrices, and zeros where a block writes back: each block starts as the identity."""
+        nn.init.normal_(self.embed.weight, std=self.c.width**-0.5)
+        for block in self.blocks:
+            nn.init.normal_(block.qkv.weight, std=self.c.width**-0.5)
+            nn.init.normal_(block.gate_up.weight, std=self.c.width**-0.5)
+            nn.init.zeros_(block.out.weight)
+            nn.init.zeros_(block.down.weight)
+
+    def hidden(self, ids: Tensor, positions: Tensor, mask: Tensor) -> Tensor:
+        """ids, positions int64 [b, n]; mask bool [b, 1, n, n], True = may look -> [b, n, width]."""
+        half = self.c.head_dim // 2
+        x = self.embed(ids)
+        freqs = self.c.rope_theta ** (-torch.arange(half, dtype=torch.float32) / half)
+        angles = positions.float()[..., None, None] * freqs
+        cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
+        for block in self.blocks:
+            x = block(x, cos, sin, mask)
+        return rms_norm(x, self.norm, self.c.eps)
+
+
+def to_hugging_face(state: dict[str, Tensor], c: ModelConfig, folder: Path) -> None:
+    """Writes `config.json` and `model.safetensors` (float32) that transformers' LlamaForCausalLM loads. Tied embeddings."""
+    tensors = {"model.embed_tokens.weight": state["embed.weight"], "model.norm.weight": state["norm"]}
+    q, kv = c.n_heads * c.head_dim, c.n_kv_heads * c.head_dim
+    for i in range(c.n_layers):
+        own, theirs = f"blocks.{i}", f"model.layers.{i}"
+        names = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")
+        for name, part in zip(names, state[f"{own}.qkv.weight"].split([q, kv, kv]), strict=True):
+            tensors[f"{theirs}.{name}.weight"] = part
+        for name, part in zip(("mlp.gate_proj", "mlp.up_proj"), state[f"{own}.gate_up.weight"].chunk(2), strict=True):
+            tensors[f"{theirs}.{name}.weight"] = part
+        tensors[f"{theirs}.self_attn.o_proj.weight"] = state[f"{own}.out.weight"]
+        tensors[f"{theirs}.mlp.down_proj.weight"] = state[f"{own}.down.weight"]
+        tensors[f"{theirs}.input_layernorm.weight"] = state[f"{own}.norm1"]
+        tensors[f"{theirs}.post_attention_layernorm.weight"] = state[f"{own}.norm2"]
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = folder / "model.safetensors.part"
+    save_file({k: v.detach().float().contiguous().clone() for k, v in tensors.items()}, partial, {"format": "pt"})
+    partial.rename(folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps(_hugging_face_config(c), indent=2) + "\n")
+
+
+def _hugging_face_config(c: ModelConfig) -> dict[str, object]:
+    return {
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "hidden_size": c.width,
+        "intermediate_size": c.ffn,
+        "num_hidden_layers": c.n_layers,
+        "num_attention_heads": c.n_heads,
+        "num_key_value_heads": c.n_kv_heads,
+        "head_dim": c.head_dim,
+        "max_position_embeddings": c.n_ctx,
+        "rope_theta": c.rope_theta,
+        "rms_norm_eps": c.eps,
+        "hidden_act": "silu",
+        "vocab_size": c.vocab_size,
+        "tie_word_embeddings": True,
+        "attention_bias": False,
+        "mlp_bias": False,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+        "pad_token_id": 0,
+        "torch_dtype": "float32",
+    }
+
+
+def save_checkpoint(path: Path, config: ModelConfig, tensors: dict[str, Tensor], facts: dict[str, object]) -> None:
+    """One safetensors file, written aside and renamed; `facts` (JSON) travel in its header."""
+    partial = path.with_suffix(".part")
+    header = {"config": json.dumps(asdict(config)), "facts": json.dumps(facts)}
+    save_file({k: v.detach().contiguous().clone() for k, v in tensors.items()}, partial, header)
+    partial.rename(path)
+
+
+def load_checkpoint(path: Path) -> tuple[ModelConfig, dict[str, Tensor], dict[str, object]]:
+    from safetensors import safe_open
+
+    with safe_open(path, "pt") as f:  # type: ignore[no-untyped-call]
+        header = f.metadata()
+    return ModelConfig(**json.loads(header["config"])), load_file(path), json.loads(header["facts"])
