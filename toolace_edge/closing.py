@@ -10,7 +10,7 @@ from math import inf
 from typing import Any
 
 from toolace_edge import patterns
-from toolace_edge.dialects import Node
+from toolace_edge.dialects import MAX_SAFE, Node
 from toolace_edge.errors import SchemaError
 from toolace_edge.merging import EmptyError, attempt, merge
 from toolace_edge.validate import check, has_type
@@ -134,7 +134,9 @@ def _property_counts(node: Node, done: Node, free: Any, path: str) -> Node:
     if high is not None and (free is not False or high < len(done["properties"])):
         counts["maxProperties"] = high
     if counts and done["properties"]:
-        raise SchemaError(f"{path}.{next(iter(counts))}", "how many properties are given cannot be held")
+        raise SchemaError(f"{path}.{next(iter(counts))}", "how many of these properties are given cannot be held")
+    if counts.get("minProperties", 0) > 1:
+        raise SchemaError(f"{path}.minProperties", f"is {low}; as a free name may repeat, only 1 can be held")
     if low and free is False:
         raise EmptyError(f"{path}.minProperties", "asks for properties where none is allowed")
     return counts
@@ -176,6 +178,9 @@ def _finish_string(node: Node, path: str) -> Node:
 
 def _finish_number(node: Node, types: list[str], path: str) -> Node:
     done: Node = {key: node[key] for key in _OF_TYPE["number"] if key in node}
+    if "number" not in types:  # beyond these a JSON reader may round
+        done |= {key: max(value, -MAX_SAFE) for key, value in done.items() if key in ("minimum", "exclusiveMinimum")}
+        done |= {key: min(value, MAX_SAFE) for key, value in done.items() if key in ("maximum", "exclusiveMaximum")}
     _prove({"type": "number" if "number" in types else "integer", **done}, done, path)
     return done
 

@@ -39,11 +39,11 @@ _TYPES = {
 }
 TYPE_NAMES = {spelling: name for name, spellings in _TYPES.items() for spelling in spellings.split()}
 
-_SAFE = 2**53 - 1  # the largest integer that every JSON reader keeps; also what int64 is held to
+MAX_SAFE = 2**53 - 1  # the largest integer that every JSON reader keeps exactly; int64 is held to it
 _INTEGER_FORMATS = {
     "int8": (-(2**7), 2**7 - 1), "int16": (-(2**15), 2**15 - 1),
-    "int32": (-(2**31), 2**31 - 1), "int64": (-_SAFE, _SAFE),
-    "uint8": (0, 2**8 - 1), "uint16": (0, 2**16 - 1), "uint32": (0, 2**32 - 1), "uint64": (0, _SAFE),
+    "int32": (-(2**31), 2**31 - 1), "int64": (-MAX_SAFE, MAX_SAFE),
+    "uint8": (0, 2**8 - 1), "uint16": (0, 2**16 - 1), "uint32": (0, 2**32 - 1), "uint64": (0, MAX_SAFE),
 }  # fmt: skip
 _SILENT_FORMATS = {"float", "double", "decimal", "password"}  # say how to show or to store, not which values
 
@@ -241,6 +241,12 @@ def _number(value: Any, path: str) -> Node:
         raise SchemaError(path, "must be a number")
     if key == "multipleOf" and value <= 0:
         raise SchemaError(path, "must be above 0")
+    if key == "multipleOf" and value * 2**20 != int(value * 2**20):
+        raise SchemaError(
+            path,
+            f"{value} is not exact in binary, so programs differ about its multiples",
+            hint="Use an integer (cents, not euros), or a binary fraction such as 0.5.",
+        )
     return {key: value}
 
 

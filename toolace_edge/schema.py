@@ -44,33 +44,21 @@ def normalise(schema: Mapping[str, Any], path: str) -> dict[str, Any]:
 
 
 def normalise_parameters(schema: Mapping[str, Any] | None, path: str) -> dict[str, Any]:
-    """A tool's `parameters`: an object whose `properties` and `required` are always there, also beside `anyOf`.
+    """A tool's `parameters`: one object, whose `properties` and `required` are always there.
 
     Without `properties` the tool takes no arguments, unless `additionalProperties` says that their names are free.
     """
-    if schema is None:
-        schema = {}
-    if not isinstance(schema, Mapping):
+    if schema is not None and not isinstance(schema, Mapping):
         raise SchemaError(path, f"must be a schema (an object), not {type(schema).__name__}")
-    node = merge(_Expansion(schema).expand(schema, path), {"type": ["object"]}, path)
-    for branch in node.get("anyOf", [node]):
-        if not branch.get("properties") and not branch.get("required"):
-            branch.setdefault("additionalProperties", False)
-    done = finish(node, path)
-    return _hoist(done) if "anyOf" in done else done
-
-
-def _hoist(schema: Node) -> Node:
-    """Alternatives of a tool's arguments, with all their properties at the top, where a format reads them."""
-    found: dict[str, list[Node]] = {}
-    for branch in schema["anyOf"]:
-        for name, member in branch["properties"].items():
-            members = found.setdefault(name, [])
-            if member not in members:
-                members.append(member)
-    properties = {name: members[0] if len(members) == 1 else {"anyOf": members} for name, members in found.items()}
-    required = [name for name in properties if all(name in branch["required"] for branch in schema["anyOf"])]
-    return {"type": "object", "properties": properties, "required": required, **schema}
+    node = _Expansion(schema or {}).expand(schema or {}, path)
+    if "object" not in node.get("type", ["object"]):
+        raise SchemaError(f"{path}.type", "must be object: the arguments by name")
+    for key in ("anyOf", "enum"):
+        if key in node:
+            raise SchemaError(path, "must be one plain object", hint="Move alternatives into a property.")
+    if not node.get("properties") and not node.get("required"):
+        node.setdefault("additionalProperties", False)
+    return finish({**node, "type": ["object"]}, path)
 
 
 class _Expansion:

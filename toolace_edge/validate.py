@@ -53,7 +53,7 @@ def _fits(schema: Mapping[str, Any], value: Any) -> bool:
 
 
 def has_type(value: Any, types: str | list[str]) -> bool:
-    """Whether a JSON value is of one of the types. 1.0 is an integer, a bool no number, NaN and infinity are nothing."""
+    """Whether a JSON value is of one of the types. 1.0 is an integer; a bool, NaN and infinity are no numbers."""
     wanted = [types] if isinstance(types, str) else types
     if value is None or isinstance(value, bool):
         return ("null" if value is None else "boolean") in wanted

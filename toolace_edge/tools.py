@@ -1,0 +1,199 @@
+"""Where tools come from: a JSON file or parsed JSON in any usual form, Python functions, or both in one list.
+
+Accepted forms, alone, in a list, or in a list under `tools`, `functions` or `function` (as BFCL's lines have it):
+
+    {"type": "function", "function": {"name", "description", "parameters"}}     OpenAI
+    {"name", "description", "parameters"}                                       a bare function, BFCL, OpenAI responses
+    {"name", "description", "input_schema"}                                     Anthropic
+    {"name", "description", "inputSchema"}                                      MCP
+
+Errors name the place: `tools[2].function.parameters.properties.unit.enum: is empty, so no value fits`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from toolace_edge.errors import SchemaError, ToolError
+from toolace_edge.functions import from_function, tool
+from toolace_edge.messages import Tool
+from toolace_edge.schema import normalise_parameters
+
+__all__ = ["check_tools", "from_function", "load_tools", "tool"]
+
+MAX_FILE_BYTES = 8 * 2**20
+MAX_TOOLS = 1000
+MAX_DESCRIPTION = 8192  # characters
+
+_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_SCHEMA_KEYS = ("parameters", "input_schema", "inputSchema")
+_LIST_KEYS = ("tools", "functions", "function")
+# What a definition may say that has nothing to do with its calls.
+_NOTES = frozenset((
+    "type", "strict", "title", "annotations", "outputSchema", "response", "returns", "cache_control", "_meta",
+    "icons", "execution", "examples", "input_examples",
+))  # fmt: skip
+
+Source = str | os.PathLike[str] | Mapping[str, Any] | Sequence[Any]
+
+
+def load_tools(source: Source) -> tuple[Tool, ...]:
+    """The tools of a file (a path), or of parsed JSON, `Tool`s and Python functions. Raises the first ToolError.
+
+    A file without any tool is a mistake and refused; an empty list is a run that can only answer without a call.
+    """
+    tools, problems = check_tools(source)
+    if problems:
+        raise problems[0]
+    return tools
+
+
+def check_tools(source: Source) -> tuple[tuple[Tool, ...], tuple[ToolError, ...]]:
+    """The tools that can be used, and what is wrong with each other one."""
+    try:
+        if isinstance(source, str | os.PathLike):
+            entries = _entries(_read_json(Path(source)), str(source))
+            if not entries:
+                raise ToolError(f"{source} holds no tools.", hint="A tools file is a JSON list of tools.")
+        else:
+            entries = _entries(source, "tools")
+    except ToolError as error:
+        return (), (error,)
+    tools: dict[str, Tool] = {}
+    problems = []
+    for i, entry in enumerate(entries):
+        read = _attempt(entry, f"tools[{i}]", tools)
+        if isinstance(read, ToolError):
+            problems.append(read)
+        else:
+            tools[read.name] = read
+    return tuple(tools.values()), tuple(problems)
+
+
+def _attempt(entry: Any, path: str, known: Mapping[str, Tool]) -> Tool | ToolError:
+    try:
+        found = _read_tool(entry, path)
+    except ToolError as error:
+        return error
+    if found.name in known:
+        return SchemaError(f"{path}.name", f"{found.name!r} is the name of an earlier tool", hint="Rename one of them.")
+    return found
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise ToolError(f"{path} is larger than {MAX_FILE_BYTES // 2**20} MB.", hint="Give the tools that matter.")
+        text = path.read_bytes().decode("utf-8-sig")
+        return json.loads(text, object_pairs_hook=_without_repeats, parse_constant=_refuse_constant)
+    except FileNotFoundError:
+        raise ToolError(f"{path} does not exist.", hint="Give the path of a JSON file of tools.") from None
+    except OSError as error:
+        raise ToolError(f"{path} cannot be read: {error.strerror}.", hint="Give the path of a JSON file.") from None
+    except UnicodeDecodeError as error:
+        raise ToolError(f"{path} is not UTF-8 at byte {error.start}.", hint="Save it as UTF-8.") from None
+    except json.JSONDecodeError as error:
+        place = f"line {error.lineno}, column {error.colno}"
+        raise ToolError(f"{path} is not JSON: {error.msg} at {place}.", hint="Correct the file there.") from None
+    except _BadJson as error:
+        raise ToolError(f"{path} {error}.", hint="Correct the file there.") from None
+    except RecursionError:
+        raise ToolError(f"{path} is nested too deeply.", hint="Flatten the schemas.") from None
+
+
+class _BadJson(Exception):
+    """JSON to Python's parser, but not something that a tools file can mean."""
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise _BadJson(f"gives {next(name for name in names if names.count(name) > 1)!r} twice in one object")
+    return found
+
+
+def _refuse_constant(name: str) -> Any:
+    raise _BadJson(f"holds {name}, which is not JSON")
+
+
+def _entries(data: Any, where: str) -> Sequence[Any]:
+    if isinstance(data, Mapping):
+        lists = [data[key] for key in _LIST_KEYS if isinstance(data.get(key), list)]
+        data = lists[0] if lists else [data]
+    elif not isinstance(data, Iterable) or isinstance(data, str | bytes):
+        raise ToolError(
+            f"{where}: a list of tools is wanted, not {type(data).__name__}.",
+            hint='A tool is {"name": ..., "description": ..., "parameters": {...}}.',
+        )
+    entries = list(data)
+    if len(entries) > MAX_TOOLS:
+        raise ToolError(
+            f"{where}: {len(entries)} tools; {MAX_TOOLS} are the limit.", hint="Give the tools that matter."
+        )
+    return entries
+
+
+def _read_tool(entry: Any, path: str) -> Tool:
+    if isinstance(entry, Tool):
+        entry = {"name": entry.name, "description": entry.description, "parameters": entry.parameters}
+    elif callable(entry):
+        return from_function(entry)
+    if not isinstance(entry, Mapping):
+        raise SchemaError(path, f"a tool must be an object, not {type(entry).__name__}")
+    if isinstance(entry.get("function"), Mapping):
+        entry, path = entry["function"], f"{path}.function"
+    elif entry.get("type", "function") not in ("function", "custom", "tool"):
+        raise SchemaError(f"{path}.type", f"{entry['type']!r} cannot be used; only functions can")
+    _refuse_unknown(entry, path)
+    return Tool(_read_name(entry, path), _read_description(entry, path), _read_parameters(entry, path))
+
+
+def _refuse_unknown(entry: Mapping[str, Any], path: str) -> None:
+    known = ("name", "description", "required", *_SCHEMA_KEYS)
+    for key in entry:
+        if key not in known and key not in _NOTES and not str(key).startswith("x-"):
+            near = difflib.get_close_matches(str(key), known, n=1)
+            hint = f"Did you mean `{near[0]}`?" if near else "A tool has name, description and parameters."
+            raise SchemaError(f"{path}.{key}", "is not a part of a tool", hint=hint)
+
+
+def _read_name(entry: Mapping[str, Any], path: str) -> str:
+    name = entry.get("name")
+    if name is None:
+        raise SchemaError(path, "has no name", hint='A tool is {"name": ..., "description": ..., "parameters": {...}}.')
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise SchemaError(
+            f"{path}.name",
+            f"{name!r:.80} is not a name",
+            hint="1 to 64 letters, digits and the characters _ . - make one.",
+        )
+    return name
+
+
+def _read_description(entry: Mapping[str, Any], path: str) -> str:
+    text = entry.get("description") or ""
+    if not isinstance(text, str):
+        raise SchemaError(f"{path}.description", "must be text")
+    if len(text) > MAX_DESCRIPTION:
+        raise SchemaError(f"{path}.description", f"is {len(text)} characters long; {MAX_DESCRIPTION} are the limit")
+    return text
+
+
+def _read_parameters(entry: Mapping[str, Any], path: str) -> dict[str, Any]:
+    given = [key for key in _SCHEMA_KEYS if entry.get(key) is not None]
+    if len(given) > 1:
+        raise SchemaError(f"{path}.{given[1]}", f"stands beside {given[0]}; give one of them")
+    key = given[0] if given else "parameters"
+    schema = entry.get(key)
+    if entry.get("required") is not None:  # misplaced, yet plain enough to be meant
+        if isinstance(schema, Mapping) and "required" in schema:
+            raise SchemaError(f"{path}.required", f"belongs into {key}, which has one")
+        schema = {**(schema or {}), "required": entry["required"]}
+    return normalise_parameters(schema, f"{path}.{key}")
