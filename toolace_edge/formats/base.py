@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, cast
 
 from toolace_edge.errors import InputError
 from toolace_edge.messages import Message, Tool, ToolCall
@@ -38,25 +38,27 @@ class ToolChoice:
         """Accept what callers write: "auto", "none", "required", ("named", name)."""
         if isinstance(choice, ToolChoice):
             return choice
-        if choice == "auto" or choice == "none" or choice == "required":
-            return cls(choice)
+        if choice in ("auto", "none", "required"):
+            return cls(cast('Literal["auto", "none", "required"]', choice))
         if isinstance(choice, tuple) and len(choice) == 2 and choice[0] == "named":
             return cls("named", choice[1])
         raise InputError(
             f"tool_choice: {choice!r} is not a choice.", hint="Use auto, none, required, or the name of a tool."
         )
 
-    def select(self, tools: Sequence[Tool]) -> tuple[Tool, ...]:
-        """The tools that may be called under this choice; InputError where it asks for one that is not there."""
-        if self.mode == "none":
-            return ()
-        if self.mode == "named":
-            tools = [tool for tool in tools if tool.name == self.name]
-            if not tools:
-                raise InputError(f"tool_choice: there is no tool named {self.name!r}.")
-        if self.mode == "required" and not tools:
+    def select(self, tools: Sequence[Tool]) -> list[tuple[str, Tool]]:
+        """The tools that may be called, each with its schema's path; InputError where none can be though one must."""
+        chosen = [
+            (f"tools[{i}].parameters", tool)
+            for i, tool in enumerate(tools)
+            if self.mode != "none" and (self.mode != "named" or tool.name == self.name)
+        ]
+        if self.mode == "named" and not chosen:
+            names = ", ".join(tool.name for tool in tools) or "none"
+            raise InputError(f"tool_choice: there is no tool named {self.name!r}.", hint=f"Tools are: {names}.")
+        if self.mode == "required" and not chosen:
             raise InputError("tool_choice: a call is required, but there are no tools.")
-        return tuple(tools)
+        return chosen
 
     @property
     def allows_text(self) -> bool:

@@ -3,25 +3,32 @@
     <|begin|>                                     once, first
     <|tool|>get_weather: Get the weather.         one block a tool; the name, then its description
     city string: Name of the city                 one line a parameter, in the order in which it is written
-    unit? "c"|"f" = "c": Unit                     `?` may be left out; `= x` its default; types as TypeScript would put them
+    unit? "c"|"f" = "c": Unit                     `?` may be left out; `= x` its default; types as in TypeScript
     <|system|>text  <|user|>text                  the conversation
     <|call|>{"name":"f","arguments":{"a":1}}<|call|>{...}<|end|>      an answer that calls
     <|text|>words<|end|>                          an answer that does not
     <|result|>text                                what a tool returned
     <|refine|>                                    after an answer: write it once more
+
+Arguments stand in the order of the tool's properties.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from toolace_edge.messages import Tool
+from toolace_edge.errors import FormatError
+from toolace_edge.formats import answers
+from toolace_edge.formats.base import Limits, Piece, Rendered, ToolChoice
+from toolace_edge.formats.bounds import bound_schema
+from toolace_edge.formats.values import COMPACT_JSON, Rules, lark_string, quote
+from toolace_edge.messages import Message, Tool, ToolCall
 
 BEGIN, END, TOOL, SYSTEM, USER = "<|begin|>", "<|end|>", "<|tool|>", "<|system|>", "<|user|>"
 TEXT, CALL, RESULT, REFINE = "<|text|>", "<|call|>", "<|result|>", "<|refine|>"
-SPECIAL_TOKENS = ("<|pad|>", BEGIN, END, TOOL, SYSTEM, USER, TEXT, CALL, RESULT, REFINE)
+SPECIAL_TOKENS: tuple[str, ...] = ("<|pad|>", BEGIN, END, TOOL, SYSTEM, USER, TEXT, CALL, RESULT, REFINE)
 SPECIAL_TOKENS += tuple(f"<|r{i}|>" for i in range(16 - len(SPECIAL_TOKENS)))
 
 _SHORT = {"integer": "int", "boolean": "bool"}
@@ -76,7 +83,7 @@ def render_type(schema: Mapping[str, Any] | bool) -> str:
         return _array_type(schema)
     if kind == "object":
         return _object_type(schema)
-    return _SHORT.get(kind, kind) + _bounds(schema)
+    return str(_SHORT.get(kind, kind)) + _bounds(schema)
 
 
 def _array_type(schema: Mapping[str, Any]) -> str:
@@ -104,3 +111,61 @@ def _bounds(schema: Mapping[str, Any]) -> str:
     if low is not None or high is not None:
         return f" {'' if low is None else low}..{'' if high is None else high}"
     return ""
+
+
+class Compact:
+    """The Format of our own models."""
+
+    name = "compact"
+    end = END
+
+    def render(self, tools: Sequence[Tool], messages: Sequence[Message]) -> Rendered:
+        prefix = [Piece(BEGIN, special=True)]
+        for tool in tools:
+            prefix += [Piece(TOOL, special=True), Piece(render_tool(tool))]
+        rest: list[Piece] = []
+        markers = {"system": SYSTEM, "user": USER, "tool": RESULT}
+        for message in messages:
+            if message.role == "assistant":
+                rest += self.render_answer(message.calls, message.content)
+            else:
+                rest += [Piece(markers[message.role], special=True), Piece(message.content)]
+        return Rendered(tuple(prefix), tuple(rest))
+
+    def render_answer(self, calls: Sequence[ToolCall], text: str) -> tuple[Piece, ...]:
+        pieces = [] if calls else [Piece(TEXT, special=True), Piece(text)]
+        for call in calls:
+            body = f'{{"name":{quote(call.name)},"arguments":{COMPACT_JSON.literal(dict(call.arguments))}}}'
+            pieces += [Piece(CALL, special=True), Piece(body)]
+        return (*pieces, Piece(END, special=True))
+
+    def refine_turn(self) -> tuple[Piece, ...]:
+        return (Piece(REFINE, special=True),)
+
+    def lark(self, tools: Sequence[Tool], choice: ToolChoice, limits: Limits) -> str:
+        rules = Rules(COMPACT_JSON, limits)
+        bodies = []
+        for path, tool in choice.select(tools):
+            arguments = rules.value(bound_schema(tool.parameters, limits, path))
+            opening = lark_string(f'{{"name":{quote(tool.name)},"arguments":')
+            bodies.append(rules.rule(f'{opening} {arguments} "}}"'))
+        answers_: list[str] = []
+        if bodies:
+            answers_.append(f"({CALL} ({' | '.join(bodies)})){{1,{limits.max_calls}}}")
+        if choice.allows_text:
+            answers_.append(f"{TEXT} {answers.text_rule(rules)}")
+        return rules.text([f"start: ({' | '.join(answers_)}) {END}"])
+
+    def parse(self, tools: Sequence[Tool], answer: str | bytes) -> tuple[tuple[ToolCall, ...], str]:
+        whole = answers.decoded(answer).removesuffix(END)
+        if whole.startswith(TEXT):
+            return (), whole.removeprefix(TEXT)
+        calls, at = [], 0
+        while at < len(whole):
+            if not whole.startswith(CALL, at):
+                raise FormatError(f"compact: {CALL} expected at character {at} of {whole[:200]!r}.")
+            call, at = answers.json_call(whole, at + len(CALL))
+            calls.append(call)
+        if not calls:
+            raise FormatError(f"compact: an answer begins with {CALL} or {TEXT}; this one is empty.")
+        return tuple(calls), ""

@@ -1,0 +1,114 @@
+"""`hermes`: ChatML with JSON calls in `<tool_call>` tags, as Hermes and Qwen (2.5 and 3, without thinking) write them.
+
+The prompt is that of Qwen's chat template. Here the tools stand behind the system message, so a prompt's prefix is
+stable for the same tools and the same system message. The tags are ordinary tokens of these vocabularies, not special
+ones: an answer that calls is one that begins with `<`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from toolace_edge.errors import FormatError
+from toolace_edge.formats import answers
+from toolace_edge.formats.base import Limits, Piece, Rendered, ToolChoice
+from toolace_edge.formats.bounds import bound_schema
+from toolace_edge.formats.toolace import REFINE_REQUEST
+from toolace_edge.formats.values import SPACED_JSON, Rules, lark_string, quote, sequence
+from toolace_edge.messages import Message, Tool, ToolCall
+
+TOOLS_HEAD = (
+    "# Tools\n\nYou may call one or more functions to assist with the user query.\n\n"
+    "You are provided with function signatures within <tools></tools> XML tags:\n<tools>"
+)
+TOOLS_TAIL = (
+    "\n</tools>\n\nFor each function call, return a json object with function name and arguments within "
+    "<tool_call></tool_call> XML tags:\n<tool_call>\n"
+    '{"name": <function-name>, "arguments": <args-json-object>}\n</tool_call>'
+)
+OPENING, CLOSING = "<tool_call>\n", "\n</tool_call>"
+
+
+class Hermes:
+    """The Format of Qwen and Hermes models."""
+
+    name = "hermes"
+    end = "<|im_end|>"
+
+    def render(self, tools: Sequence[Tool], messages: Sequence[Message]) -> Rendered:
+        system = ""
+        if messages and messages[0].role == "system":
+            system, messages = messages[0].content, messages[1:]
+        parts = [system] if system else []
+        if tools:
+            parts.append(TOOLS_HEAD + "".join(f"\n{_function(tool)}" for tool in tools) + TOOLS_TAIL)
+        prefix = self._turn("system", "\n\n".join(parts)) if parts else []
+        rest: list[Piece] = []
+        for i, message in enumerate(messages):
+            if message.role == "assistant":
+                rest.append(Piece("<|im_start|>assistant\n", special=True))
+                rest += [*self.render_answer(message.calls, message.content), Piece("\n")]
+            elif message.role == "tool":
+                rest += self._result(message.content, messages[:i], messages[i + 1 :])
+            else:
+                rest += self._turn(message.role, message.content)
+        return Rendered(tuple(prefix), (*rest, Piece("<|im_start|>assistant\n", special=True)))
+
+    def _turn(self, role: str, content: str) -> list[Piece]:
+        return [Piece(f"<|im_start|>{role}\n", special=True), Piece(content), Piece(f"{self.end}\n", special=True)]
+
+    def _result(self, content: str, before: Sequence[Message], after: Sequence[Message]) -> list[Piece]:
+        """Results that follow each other share one user turn."""
+        pieces = [Piece("\n<tool_response>\n", special=True), Piece(content), Piece("\n</tool_response>", special=True)]
+        if not before or before[-1].role != "tool":
+            pieces.insert(0, Piece("<|im_start|>user", special=True))
+        if not after or after[0].role != "tool":
+            pieces.append(Piece(f"{self.end}\n", special=True))
+        return pieces
+
+    def render_answer(self, calls: Sequence[ToolCall], text: str) -> tuple[Piece, ...]:
+        bodies = (f"{OPENING}{_call(call)}{CLOSING}" for call in calls)
+        return (Piece("\n".join(bodies) if calls else text), Piece(self.end, special=True))
+
+    def refine_turn(self) -> tuple[Piece, ...]:
+        return (Piece("\n"), *self._turn("user", REFINE_REQUEST), Piece("<|im_start|>assistant\n", special=True))
+
+    def lark(self, tools: Sequence[Tool], choice: ToolChoice, limits: Limits) -> str:
+        rules = Rules(SPACED_JSON, limits)
+        calls = []
+        for path, tool in choice.select(tools):
+            arguments = rules.value(bound_schema(tool.parameters, limits, path))
+            opening = lark_string(f'{OPENING}{{"name": {quote(tool.name)}, "arguments": ')
+            calls.append(rules.rule(f"{opening} {arguments} {lark_string('}' + CLOSING)}"))
+        alternatives = []
+        if calls:
+            alternatives.append(sequence(lark_string("\n"), calls, limits.max_calls))
+        if choice.allows_text:
+            alternatives.append(answers.text_rule(rules, not_first="<"))
+        return rules.text([f"start: ({' | '.join(alternatives)}) {self.end}"])
+
+    def parse(self, tools: Sequence[Tool], answer: str | bytes) -> tuple[tuple[ToolCall, ...], str]:
+        whole = answers.decoded(answer).removesuffix("\n").removesuffix(self.end)
+        if not whole.startswith(OPENING):
+            return (), whole
+        calls, at = [], 0
+        while at < len(whole):
+            if not whole.startswith(OPENING, at):
+                raise FormatError(f"hermes: {OPENING!r} expected at character {at} of {whole[:200]!r}.")
+            call, at = answers.json_call(whole, at + len(OPENING))
+            if not whole.startswith(CLOSING, at):
+                raise FormatError(f"hermes: {CLOSING!r} expected at character {at} of {whole[:200]!r}.")
+            at += len(CLOSING)
+            at += whole.startswith("\n", at)
+            calls.append(call)
+        return tuple(calls), ""
+
+
+def _function(tool: Tool) -> str:
+    function = {"name": tool.name, "description": tool.description, "parameters": tool.parameters}
+    return json.dumps({"type": "function", "function": function}, ensure_ascii=False)
+
+
+def _call(call: ToolCall) -> str:
+    return f'{{"name": {quote(call.name)}, "arguments": {SPACED_JSON.literal(dict(call.arguments))}}}'

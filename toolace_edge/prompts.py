@@ -1,0 +1,42 @@
+"""Messages, tools and a format become token ids, and the place where the tools' part ends."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from toolace_edge.formats.base import Format, Piece
+from toolace_edge.messages import Message, Tool
+
+
+class Encoder(Protocol):
+    """The part of an Engine that is needed here."""
+
+    def encode(self, text: str, special: bool = False) -> list[int]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """Token ids; the first `prefix_length` are the tools' and the same for every request with these tools."""
+
+    ids: list[int]
+    prefix_length: int
+
+
+def build_prompt(encoder: Encoder, fmt: Format, tools: Sequence[Tool], messages: Sequence[Message]) -> Prompt:
+    """The prompt of one answer, up to where the answer begins."""
+    rendered = fmt.render(tools, messages)
+    prefix = encode_pieces(encoder, rendered.prefix)
+    return Prompt(prefix + encode_pieces(encoder, rendered.rest), len(prefix))
+
+
+def encode_pieces(encoder: Encoder, pieces: Sequence[Piece]) -> list[int]:
+    """Each piece on its own, as in training; neighbours of one kind are one text first."""
+    joined: list[Piece] = []
+    for piece in pieces:
+        if joined and joined[-1].special == piece.special:
+            joined[-1] = Piece(joined[-1].text + piece.text, piece.special)
+        elif piece.text:
+            joined.append(piece)
+    return [token for piece in joined for token in encoder.encode(piece.text, piece.special)]
