@@ -100,14 +100,14 @@ class Chooser:
 
 
 def _head(weights: NDArray[np.float64], top_k: int, top_p: float) -> NDArray[np.intp]:
-    """Indices of the `top_k` largest (0: all), then of the fewest largest that hold `top_p` of their mass; descending."""
+    """Indices of the `top_k` largest (0: all), and of these the fewest that hold `top_p` of the mass; descending."""
     size = min(top_k or len(weights), len(weights))
-    some = min(size, _SORTED_FIRST)
+    some = size if top_k else min(size, _SORTED_FIRST)
     while True:
         order = np.argpartition(-weights, some - 1)[:some]
         order = order[np.argsort(-weights[order], kind="stable")]
         mass = np.cumsum(weights[order])
-        total = mass[-1] if top_k else weights.sum()
-        if some == size or (mass[-1] >= top_p * total and not top_k):
-            return order[: int(np.searchsorted(mass, top_p * total)) + 1] if top_p < 1.0 else order
+        wanted = top_p * (mass[-1] if top_k else weights.sum())
+        if some == size or mass[-1] >= wanted:
+            return order[: int(np.searchsorted(mass, wanted)) + 1] if top_p < 1.0 else order
         some = size
