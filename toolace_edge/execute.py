@@ -1,8 +1,8 @@
 """Runs calls: checks the arguments, asks for approval, keeps the time, and puts whatever happens into words.
 
-The only place that calls user code. A result is always text that a model can read; `error` marks what went wrong, which
-is never hidden from either side. A call of a tool that is not there, of arguments that do not obey the schema, or one that
-was not approved, does not run.
+The only place that calls user code. A result is always text that a model can read; `error` marks what went wrong,
+which is never hidden from either side. A call of a tool that is not there, one whose arguments do not obey the schema,
+and one that was not approved do not run.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from toolace_edge.arguments import to_python
@@ -58,11 +59,23 @@ class Executor:
 
     def run(self, call: ToolCall) -> ToolResult:
         """Never raises for what a call or a function does; KeyboardInterrupt passes."""
+        call = self._without_nulls(call)
         problem = self._why_not(call)
         if problem is not None:
             return ToolResult(call.name, problem, call.id, error=True)
         content, failed = self._timed(call)
         return ToolResult(call.name, self._cut(content), call.id, error=failed)
+
+    def _without_nulls(self, call: ToolCall) -> ToolCall:
+        """Callers write null for what they leave out; where an optional argument cannot be null, that is understood."""
+        described = next((tool.parameters for tool in self.tools if tool.name == call.name), {})
+        properties, required = described.get("properties", {}), described.get("required", ())
+        arguments = {
+            name: value
+            for name, value in call.arguments.items()
+            if value is not None or name in required or not check(properties.get(name, {}), None)
+        }
+        return replace(call, arguments=arguments)
 
     def _why_not(self, call: ToolCall) -> str | None:
         described = next((tool for tool in self.tools if tool.name == call.name), None)
@@ -98,7 +111,7 @@ class Executor:
 
 
 def as_text(value: Any) -> str:
-    """A result as a model reads it: text as it is, nothing as "done", everything else as JSON where it has that form."""
+    """A result as a model reads it: text as it is, None as "done", everything else as JSON where it has that form."""
     if isinstance(value, str):
         return value
     if value is None:

@@ -57,6 +57,8 @@ def from_function(function: Callable[..., Any]) -> Tool:
     for parameter, annotation in parameters_of(function).values():
         where = f"{name}({parameter.name})"
         schema = schema_of(annotation, where)
+        if parameter.default is None:
+            schema = _without_null(schema)
         if parameter.name in notes:
             schema.setdefault("description", notes[parameter.name])
         if parameter.default is inspect.Parameter.empty:
@@ -91,13 +93,27 @@ def parameters_of(function: Callable[..., Any]) -> dict[str, tuple[inspect.Param
     return found
 
 
+def _without_null(schema: Schema) -> Schema:
+    """A parameter that is None by default is left out, not given as null."""
+    rest = dict(schema)
+    if isinstance(schema.get("type"), list):
+        kept = [name for name in schema["type"] if name != "null"]
+        rest["type"] = kept[0] if len(kept) == 1 else kept
+    if "anyOf" in schema:
+        parts = [part for part in schema["anyOf"] if part != {"type": "null"}]
+        rest = {**parts[0], **rest} if len(parts) == 1 else {**rest, "anyOf": parts}
+        if len(parts) == 1:
+            del rest["anyOf"]
+    return rest
+
+
 def schema_of(annotation: Any, where: str) -> Schema:
     """A schema, not yet normalised, of the values that an annotation names. `where` is for errors."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:  # first: with a dict in it, it has no hash
+        return _annotated_schema(annotation, where)
     if isinstance(annotation, collections.abc.Hashable) and annotation in _PLAIN:
         return dict(_PLAIN[annotation])
-    origin, arguments = get_origin(annotation), get_args(annotation)
-    if origin is Annotated:
-        return _annotated_schema(annotation, where)
     if is_required_mark(origin):
         return schema_of(arguments[0], where)
     if origin is Literal:
