@@ -11,15 +11,17 @@ from toolace_edge.cli import cli
 WIDTH = 80
 
 
-def help_texts(command: click.Command = cli, path: str = "toolace-edge") -> Iterator[tuple[str, str]]:
+def help_texts(
+    command: click.Command = cli, name: str = "toolace-edge", parent: click.Context | None = None
+) -> Iterator[tuple[str, str]]:
     """(command line, its `--help` on a screen of 80 columns), parents first."""
-    context = click.Context(command, info_name=path, terminal_width=WIDTH, max_content_width=WIDTH)
-    yield path, command.get_help(context)
+    context = click.Context(command, parent, name, terminal_width=WIDTH, **command.context_settings)
+    yield context.command_path, command.get_help(context)
     if isinstance(command, click.Group):
         for name in command.list_commands(context):
             child = command.get_command(context, name)
             assert child is not None
-            yield from help_texts(child, f"{path} {name}")
+            yield from help_texts(child, name, context)
 
 
 def page() -> str:

@@ -52,9 +52,9 @@ def builtin_requests() -> list[Example]:
     return [Example(words, "builtin", (Message("user", words),), tools, ()) for words in _REQUESTS]
 
 
-def bench(model: Model, examples: Sequence[Example], *, rounds: int = 2) -> dict[str, Any]:
+def bench(model: Model, examples: Sequence[Example], *, rounds: int = 1) -> dict[str, Any]:
     """Run every example that the model can take and report: the object that `bench --json` prints."""
-    costs = list(_costs(model, examples, max(rounds, 2)))
+    costs = list(_costs(model, examples, max(rounds, 1)))
     usage = sum((cost.usage for cost in costs), Usage())
     unchanged = [cost.unchanged_share for cost in costs if cost.unchanged_share is not None]
     return {
@@ -89,13 +89,13 @@ def _costs(model: Model, examples: Sequence[Example], rounds: int) -> Iterator[C
 def _cost(model: Model, example: Example, rounds: int) -> Cost:
     engine = model.engine
     engine.rewind(0)
-    answer = model.session(example.tools, rounds=1).complete(example.messages)
+    answer = model.session(example.tools, rounds=0).complete(example.messages)
     usage = answer.usage
     tokens = list(engine.tokens)
     prompt, written = tokens[: usage.prompt_tokens], [step.token for step in answer.rounds[0].steps]
     raw_prefill_s, raw_decode_s = _raw_loop(model, prompt, written)
     engine.rewind(0)
-    refined = model.session(example.tools, rounds=rounds).complete(example.messages)
+    refined = model.session(example.tools, rounds=rounds, calibration=None).complete(example.messages)
     return Cost(usage, len(answer.calls), raw_prefill_s, raw_decode_s, _unchanged_share(refined.rounds))
 
 

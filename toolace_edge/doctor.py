@@ -83,9 +83,10 @@ def _amx() -> Iterator[Check]:
     """llama.cpp built by some compilers dies on processors with AMX; the engine knows how it gets around that."""
     if util.find_spec("llama_cpp") is None:
         return
-    from toolace_edge.engines.llama_cpp import amx_finding
+    from toolace_edge.engines.amx import amx_finding
 
-    yield Check("llama.cpp and AMX", None, amx_finding())
+    finding = amx_finding()
+    yield Check("llama.cpp and AMX", None, f"{finding.reason} {finding.hint}".strip())
 
 
 def _model_files(model: str | None) -> str:

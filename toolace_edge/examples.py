@@ -63,7 +63,11 @@ def read_examples(path: Path, limit: int | None = None) -> Iterator[Example]:
 
 @contextmanager
 def _open_text(path: Path) -> Iterator[IO[str]]:
-    with path.open("rb") as raw:
+    try:
+        raw = path.open("rb")
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}.", hint="Give the path of a data file.") from error
+    with raw:
         packed = raw.peek(2)[:2] == b"\x1f\x8b"
         with TextIOWrapper(gzip.GzipFile(fileobj=raw) if packed else raw, encoding="utf-8") as lines:
             yield lines

@@ -136,7 +136,7 @@ class Model:
         """A conversation with these tools; `options` are Session's. They share the engine, so use one at a time."""
         from toolace_edge.session import Session
 
-        return Session(self.engine, self.format, tuple(tools), calibration=self.calibration, **options)
+        return Session(self.engine, self.format, tuple(tools), **{"calibration": self.calibration, **options})
 
     def close(self) -> None:
         self.engine.close()
@@ -163,17 +163,24 @@ def open_model(
 
     entry = find(model)
     verify(entry)
-    engine = open_engine(entry.path, threads=threads, n_ctx=n_ctx)
+    facts = _facts(entry)
+    fmt = get(_format_name(entry, facts, format_name))
+    return Model(entry.name, open_engine(entry.path, threads=threads, n_ctx=n_ctx), fmt, facts.get("calibration"))
+
+
+def _facts(entry: Entry) -> Mapping[str, Any]:
+    """`format` and `calibration` as the model's own files have them."""
+    if entry.kind == "onnx":
+        return read_facts(entry.path)
+    from toolace_edge.engines.gguf_header import read_header
+
+    metadata = read_header(entry.path).metadata
+    calibration = metadata.get("toolace.calibration")
     try:
-        facts = _facts(entry, engine)
-        return Model(entry.name, engine, get(_format_name(entry, facts, format_name)), facts.get("calibration"))
-    except BaseException:
-        engine.close()
-        raise
-
-
-def _facts(entry: Entry, engine: Engine) -> Mapping[str, Any]:
-    return read_facts(entry.path) if entry.kind == "onnx" else {}
+        parsed = None if calibration is None else json.loads(str(calibration))
+    except ValueError as error:
+        raise ModelError(f"{entry.path}: its key toolace.calibration is not JSON: {error}.") from error
+    return {"format": metadata.get("toolace.format"), "calibration": parsed}
 
 
 def _format_name(entry: Entry, facts: Mapping[str, Any], wanted: str | None) -> str:

@@ -54,7 +54,8 @@ class _Failure(click.ClickException):
 
     def __init__(self, message: str, hint: str, exit_code: int) -> None:
         super().__init__(message)
-        self.hint, self.exit_code = hint, exit_code
+        self.hint = hint
+        self.exit_code = exit_code  # type: ignore[misc]  # click means an instance to have its own
 
     def show(self, file: Any = None) -> None:
         click.echo(click.style("Error: ", fg="red", bold=True) + self.message, file=file, err=True)

@@ -13,7 +13,8 @@ import click
 
 from toolace_edge.cli import App, pass_app
 from toolace_edge.cli.options import model_options
-from toolace_edge.cli.output import calls_json, echo, to_json
+from toolace_edge.cli.output import calls_json, echo, round_json, to_json
+from toolace_edge.errors import InputError
 
 if TYPE_CHECKING:
     from toolace_edge.evaluate import Outcome
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 @click.command("eval", short_help="Measure how often a model is right.")
 @click.option("--data", required=True, type=click.Path(path_type=Path), metavar="FILE", help="Examples, one a line.")
 @model_options
-@click.option("--limit", type=click.IntRange(1), help="Only the first N lines.")
+@click.option("--limit", type=click.IntRange(1), metavar="N", help="Only the first N lines.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of the table.")
 @click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="Write a JSON line for each example.")
 @pass_app
@@ -89,7 +90,11 @@ def _replacing(path: Path | None) -> Iterator[IO[str] | None]:
     special = path.exists() and not path.is_file()  # /dev/null, /dev/stdout: nothing to rename onto
     part = path if special else path.with_name(f".{path.name}.part")
     try:
-        with part.open("w", encoding="utf-8") as stream:
+        stream = part.open("w", encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror}.", hint="Give --out another place.") from error
+    try:
+        with stream:
             yield stream
         if not special:
             os.replace(part, path)
@@ -107,7 +112,7 @@ def prediction(outcome: Outcome) -> dict[str, Any]:
         "calls": calls_json(answer.calls if answer else ()),
         "gold": calls_json(outcome.example.gold),
         "right": outcome.right,
-        "rounds": [{"calls": calls_json(one.calls)} for one in (answer.rounds if answer else ())],
+        "rounds": [round_json(one, usage=False) for one in (answer.rounds if answer else ())],
     }
 
 
@@ -136,7 +141,7 @@ def _table(report: Mapping[str, Any]) -> str:
     "--data", type=click.Path(path_type=Path), metavar="FILE", help="Examples as for eval; default: a few built-in."
 )
 @model_options
-@click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="Only the first N lines.")
+@click.option("--limit", type=click.IntRange(1), default=50, metavar="N", help="Only the first N lines. [default: 50]")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of the table.")
 @pass_app
 def bench(

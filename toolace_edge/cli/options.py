@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from toolace_edge.decode import Sampling
+    from toolace_edge.sampling import Sampling
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -24,32 +24,52 @@ def _all(*options: Callable[[F], F]) -> Callable[[F], F]:
     return decorate
 
 
+_FORMATS = click.Choice(["compact", "toolace", "hermes"])
+_SHARE = click.FloatRange(0, 1)
+
 model_options = _all(
     click.option("--model", envvar="TOOLACE_EDGE_MODEL", metavar="NAME", help="Model name or path. [default: nano]"),
     click.option(
         "--format",
         "format_name",
-        type=click.Choice(["compact", "toolace", "hermes"]),
-        help="How the model writes calls, where its file does not say.",
+        type=_FORMATS,
+        metavar="NAME",
+        help="compact, toolace or hermes, where the model's file does not say.",
     ),
     click.option(
-        "--rounds", type=click.IntRange(1, 10), default=3, show_default=True, help="Rounds at most, the first included."
+        "--rounds", type=click.IntRange(0, 32), default=3, metavar="N", help="Refinements at most. [default: 3]"
     ),
-    click.option("--threads", type=click.IntRange(1, 256), help="CPU threads. [default: as suits the machine]"),
+    click.option("--threads", type=click.IntRange(1, 256), metavar="N", help="CPU threads. [default: cores - 1]"),
 )
 
 sampling_options = _all(
-    click.option("--temperature", type=click.FloatRange(0, 10), default=0.0, help="0 (default) takes the likeliest."),
-    click.option("--top-p", type=click.FloatRange(0, 1, min_open=True), default=1.0, help="Likeliest up to this sum."),
-    click.option("--top-k", type=click.IntRange(0), default=0, help="Only this many likeliest; 0: all."),
-    click.option("--min-p", type=click.FloatRange(0, 1), default=0.0, help="Only this share of the likeliest or more."),
-    click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Same seed, same answer."),
-    click.option("--max-tokens", type=click.IntRange(1, 65536), default=512, show_default=True, help="Longest answer."),
+    click.option(
+        "--temperature",
+        type=click.FloatRange(0, 10),
+        default=0.0,
+        metavar="T",
+        help="0, the default, takes the likeliest token.",
+    ),
+    click.option(
+        "--top-p",
+        type=click.FloatRange(0, 1, min_open=True),
+        default=1.0,
+        metavar="P",
+        help="Only the likeliest up to this sum.",
+    ),
+    click.option(
+        "--top-k", type=click.IntRange(0), default=0, metavar="K", help="Only this many of the likeliest; 0: all."
+    ),
+    click.option("--min-p", type=_SHARE, default=0.0, metavar="P", help="Only this share of the likeliest or more."),
+    click.option("--seed", type=click.IntRange(0), default=0, metavar="N", help="Same seed, same answer."),
+    click.option(
+        "--max-tokens", type=click.IntRange(1, 65536), default=512, metavar="N", help="Longest answer. [default: 512]"
+    ),
 )
 
 
 def sampling_from(options: Mapping[str, Any]) -> Sampling:
     """The flags of `sampling_options` as the decoder's own type."""
-    from toolace_edge.decode import Sampling
+    from toolace_edge.sampling import Sampling
 
     return Sampling(**options)

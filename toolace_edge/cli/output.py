@@ -49,18 +49,21 @@ def answer_json(answer: Answer) -> dict[str, Any]:
         "text": answer.text,
         "stop": answer.stop,
         "confidence": _rounded(answer.confidence),
-        "rounds": [_round_json(one) for one in answer.rounds],
+        "rounds": [round_json(one) for one in answer.rounds],
         "usage": usage_json(answer.usage),
     }
 
 
-def _round_json(one: Round) -> dict[str, Any]:
-    return {
+def round_json(one: Round, usage: bool = True) -> dict[str, Any]:
+    """One round; the logarithms are what a calibration is made from."""
+    facts = {
         "calls": calls_json(one.calls),
         "text": one.text,
         "confidence": _rounded(one.confidence),
-        "usage": usage_json(one.usage),
+        "log_probability": _rounded(one.log_probability),
+        "log_minimum": _rounded(one.log_minimum),
     }
+    return {**facts, "usage": usage_json(one.usage)} if usage else facts
 
 
 def usage_json(usage: Usage) -> dict[str, Any]:

@@ -32,6 +32,7 @@ _SAY_WHAT = 'Say what you want: toolace-edge run "set a timer for 10 minutes".'
 @pass_app
 def run(
     app: App,
+    /,
     request: str | None,
     tools: Path | None,
     model: str | None,
@@ -63,7 +64,7 @@ def run(
         session = opened.session(
             toolset,
             rounds=rounds,
-            tool_choice=tool_choice,
+            tool_choice=_choice(tool_choice),
             sampling=sampling_from(sampling),
             max_new_tokens=max_tokens,
         )
@@ -74,8 +75,13 @@ def run(
         echo(to_json(answer_json(answer)))
     else:
         print_answer(answer)
-    if execute:
-        _execute(answer)
+    if execute and not _execute(answer):
+        click.get_current_context().exit(1)
+
+
+def _choice(text: str) -> str | tuple[str, str]:
+    """A mode by its name; any other word is a tool's."""
+    return text if text in ("auto", "none", "required") else ("named", text)
 
 
 def _request(argument: str | None) -> str:
@@ -92,7 +98,7 @@ def _request(argument: str | None) -> str:
 
 
 def _read_stdin() -> str:
-    data = click.get_binary_stream("stdin").read(_STDIN_BYTES + 1)
+    data = sys.stdin.buffer.read(_STDIN_BYTES + 1)
     if len(data) > _STDIN_BYTES:
         raise BudgetError(f"Standard input holds more than {_STDIN_BYTES:,} bytes; no model's context is that long.")
     try:
@@ -101,5 +107,12 @@ def _read_stdin() -> str:
         raise InputError(f"Standard input is not UTF-8 at byte {error.start}.", hint="Pipe text in UTF-8.") from error
 
 
-def _execute(answer: Answer) -> None:
-    raise NotImplementedError
+def _execute(answer: Answer) -> bool:
+    """Run the calls, print what each gave, and say whether all went well."""
+    from toolace_edge.builtin import BUILTIN_TOOLS
+    from toolace_edge.execute import Executor
+
+    results = Executor(BUILTIN_TOOLS).run_all(answer.calls)
+    for result in results:
+        echo(result.content, err=result.error)
+    return not any(result.error for result in results)

@@ -1,0 +1,88 @@
+"""`toolace-edge tools`: what a tools file says, as the model reads it, and everything that is wrong with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from toolace_edge.cli.output import echo, to_json
+from toolace_edge.errors import SchemaError
+
+if TYPE_CHECKING:
+    from toolace_edge.messages import Tool
+
+
+@click.group(short_help="Look at a tools file, or check it.")
+def tools() -> None:
+    """Look at a file of tools, or find everything that is wrong with it.
+
+    A file holds the OpenAI `tools` list, a bare list of functions, or BFCL's dialect.
+
+    \b
+    Example:
+      toolace-edge tools show my_tools.json
+      toolace-edge tools check my_tools.json
+    """
+
+
+_file = click.argument("file", type=click.Path(path_type=Path))
+
+
+@tools.command()
+@_file
+@click.option("--json", "as_json", is_flag=True, help="Print the normalised JSON Schemas instead.")
+def show(file: Path, as_json: bool) -> None:
+    """Print the tools of FILE as the bundled model reads them.
+
+    \b
+    Example:
+      toolace-edge tools show my_tools.json
+      toolace-edge tools show my_tools.json --json
+    """
+    from toolace_edge.formats.compact import render_tool
+    from toolace_edge.tools import load_tools
+
+    loaded = load_tools(file)
+    if as_json:
+        rows = [{"name": one.name, "description": one.description, "parameters": one.parameters} for one in loaded]
+        echo(to_json(rows, indent=2))
+    else:
+        echo("\n\n".join(map(render_tool, loaded)))
+
+
+@tools.command()
+@_file
+@click.pass_context
+def check(ctx: click.Context, file: Path) -> None:
+    """Find everything in FILE that cannot be used.
+
+    Each problem comes with its place. Exits with 2 where there is one.
+
+    \b
+    Example:
+      toolace-edge tools check my_tools.json
+    """
+    from toolace_edge.tools import check_tools
+
+    good, found = check_tools(file)
+    problems = [*found, *_problems_of_grammars(good)]
+    for problem in problems:
+        echo(f"{problem} {problem.hint}".strip(), err=True)
+    if problems:
+        echo(f"{file}: {len(problems)} of {len(good) + len(found)} tools cannot be used.", err=True)
+        ctx.exit(2)
+    echo(f"{file}: {len(good)} tool{'s' * (len(good) != 1)}, nothing to complain about.")
+
+
+def _problems_of_grammars(tools: Sequence[Tool]) -> Iterator[SchemaError]:
+    """What reads well and still no grammar can hold, such as a pattern that is too large."""
+    from toolace_edge.grammar import check_tool
+
+    for tool in tools:
+        try:
+            check_tool(tool, path=f"{tool.name}.parameters")
+        except SchemaError as error:
+            yield error
