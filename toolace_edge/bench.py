@@ -10,14 +10,20 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from toolace_edge.errors import BudgetError, SchemaError
 from toolace_edge.examples import Example
-from toolace_edge.messages import Message, Usage
+from toolace_edge.messages import Message, Round, Usage
 from toolace_edge.registry import Model
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from toolace_edge.engines.base import Engine
 
 _REQUESTS = (
     "set a timer for 10 minutes",
@@ -29,6 +35,23 @@ _REQUESTS = (
 )
 
 
+class _TimedEngine:
+    """An engine, with the seconds of each of its forward passes in `passes_s`."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self.passes_s: list[float] = []
+
+    def forward(self, ids: Sequence[int], n_logits: int = 1) -> NDArray[np.float32]:
+        start = time.perf_counter()
+        logits = self._engine.forward(ids, n_logits)
+        self.passes_s.append(time.perf_counter() - start)
+        return logits
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
+
+
 @dataclass(frozen=True, slots=True)
 class Cost:
     """One request: its first round, the raw loop over the same tokens, and an unchanged round's share of the first.
@@ -37,7 +60,7 @@ class Cost:
     """
 
     usage: Usage
-    calls: int
+    forward_s: float
     raw_prefill_s: float
     raw_decode_s: float
     unchanged_share: float | None
@@ -66,6 +89,7 @@ def bench(model: Model, examples: Sequence[Example], *, rounds: int = 1) -> dict
         "forward_passes_per_request": _per(usage.forward_passes, len(costs)),
         "tokens_per_request": _per(usage.call_tokens, len(costs)),
         "forced_share": _per(usage.forced_tokens, usage.call_tokens),
+        "forward_time_share": _per(sum(cost.forward_s for cost in costs), usage.prefill_s + usage.decode_s),
         "milliseconds_per_request": _per(1000 * (usage.prefill_s + usage.decode_s), len(costs)),
         "unchanged_round_share": round(median(unchanged), 3) if unchanged else None,
         "unchanged_rounds": len(unchanged),
@@ -87,35 +111,36 @@ def _costs(model: Model, examples: Sequence[Example], rounds: int) -> Iterator[C
 
 
 def _cost(model: Model, example: Example, rounds: int) -> Cost:
-    engine = model.engine
+    engine = _TimedEngine(model.engine)
+    timed = replace(model, engine=cast("Engine", engine))
     engine.rewind(0)
-    answer = model.session(example.tools, rounds=0).complete(example.messages)
-    usage = answer.usage
-    tokens = list(engine.tokens)
-    prompt, written = tokens[: usage.prompt_tokens], [step.token for step in answer.rounds[0].steps]
-    raw_prefill_s, raw_decode_s = _raw_loop(model, prompt, written)
+    answer = timed.session(example.tools, rounds=0).complete(example.messages)
+    forward_s = sum(engine.passes_s)
+    prompt = list(engine.tokens)[: answer.usage.prompt_tokens]
+    raw_prefill_s, raw_decode_s = _raw_loop(engine, prompt, [step.token for step in answer.rounds[0].steps])
     engine.rewind(0)
-    refined = model.session(example.tools, rounds=rounds, calibration=None).complete(example.messages)
-    return Cost(usage, len(answer.calls), raw_prefill_s, raw_decode_s, _unchanged_share(refined.rounds))
+    engine.passes_s.clear()
+    refined = timed.session(example.tools, rounds=rounds, calibration=None).complete(example.messages)
+    share = _unchanged_share(refined.rounds, engine.passes_s)
+    return Cost(answer.usage, forward_s, raw_prefill_s, raw_decode_s, share)
 
 
-def _raw_loop(model: Model, prompt: Sequence[int], written: Sequence[int]) -> tuple[float, float]:
+def _raw_loop(engine: _TimedEngine, prompt: Sequence[int], written: Sequence[int]) -> tuple[float, float]:
     """Seconds for the prompt in one call and for the answer in one call a token. Its last token needs no pass."""
-    model.engine.rewind(0)
-    start = time.perf_counter()
-    model.engine.forward(prompt)
-    middle = time.perf_counter()
+    engine.rewind(0)
+    engine.passes_s.clear()
+    engine.forward(prompt)
     for token in written[:-1]:
-        model.engine.forward([token])
-    return middle - start, time.perf_counter() - middle
+        engine.forward([token])
+    return engine.passes_s[0], sum(engine.passes_s[1:])
 
 
-def _unchanged_share(rounds: Sequence[Any]) -> float | None:
+def _unchanged_share(rounds: Sequence[Round], passes_s: Sequence[float]) -> float | None:
     """Forward time of the second round over the first's, where the second changed nothing."""
     if len(rounds) < 2 or rounds[1].calls != rounds[0].calls:
         return None
-    first, second = (one.usage.prefill_s + one.usage.decode_s for one in rounds[:2])
-    return second / first if first else None
+    first, second = (one.usage.forward_passes for one in rounds[:2])
+    return sum(passes_s[first : first + second]) / sum(passes_s[:first])
 
 
 def _per(amount: float, whole: float) -> float:
@@ -145,6 +170,7 @@ def table(report: Mapping[str, Any]) -> str:
     lines = [f"{report['model']}, {report['requests']} requests{skipped}"]
     lines += [f"{'':26}{'toolace-edge':>14}{'raw loop':>14}"]
     lines += [f"{name:26}{ours:14,.1f}{raw:14,.1f}" for name, ours, raw in rows]
+    lines += [f"{'time in forward passes':26}{report['forward_time_share']:14.1%}"]
     lines += [f"{'forced tokens':26}{report['forced_share']:14.1%}"]
     lines += [
         f"{'unchanged round':26}" + (f"{'none was':>14}" if unchanged is None else f"{unchanged:14.1%} of the first")
