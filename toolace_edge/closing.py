@@ -42,7 +42,8 @@ def finish(node: Node, path: str, narrow: bool = True) -> Node:
     """
     notes: Node = {key: node[key] for key in ("description", "default") if key in node}
     if "anyOf" in node:
-        return {"anyOf": _finish_alternatives(node["anyOf"], path, narrow), **notes}
+        left = _finish_alternatives(node["anyOf"], path, narrow)
+        return {"anyOf": left, **notes} if len(left) > 1 else {**left[0], **notes}
     types = _types(node, narrow)
     if types is None:
         return {**({"enum": node["enum"]} if "enum" in node else {}), **notes}

@@ -17,6 +17,7 @@ from toolace_edge.errors import SchemaError
 from toolace_edge.validate import exact, same_json
 
 _LARGER = ("minimum", "exclusiveMinimum", "minLength", "minItems", "minProperties")
+_NOTES = ("description", "default")
 _SMALLER = ("maximum", "exclusiveMaximum", "maxLength", "maxItems", "maxProperties")
 
 
@@ -61,14 +62,20 @@ def merge(one: Node, other: Node, path: str) -> Node:
 
 
 def _merge_alternatives(one: Node, other: Node, path: str) -> Node:
-    notes: Node = {key: node[key] for node in (other, one) for key in ("description", "default") if key in node}
-    pairs = [attempt(merge, a, b, path) for a in one.get("anyOf", [one]) for b in other.get("anyOf", [other])]
+    notes: Node = {key: node[key] for node in (other, one) for key in _NOTES if key in node}
+    pairs = [attempt(merge, a, b, path) for a in _alternatives(one) for b in _alternatives(other)]
     branches = [
         alternative for pair in pairs if not isinstance(pair, EmptyError) for alternative in pair.get("anyOf", [pair])
     ]
     if not branches:
         raise next(pair for pair in pairs if isinstance(pair, EmptyError))
     return {**notes, "anyOf": branches} if len(branches) > 1 else {**branches[0], **notes}
+
+
+def _alternatives(node: Node) -> list[Node]:
+    """A node without `anyOf` is its only alternative; its notes are about the whole."""
+    found: list[Node] = node.get("anyOf", [{key: value for key, value in node.items() if key not in _NOTES}])
+    return found
 
 
 def _merge_types(one: list[str], other: list[str], path: str) -> list[str]:

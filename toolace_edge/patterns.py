@@ -221,11 +221,12 @@ def _literal(char: str) -> str:
 
 
 @functools.cache
-def _byte_tokenizer() -> LLTokenizer:
+def byte_tokenizer() -> LLTokenizer:
+    """One token a byte, and an end."""
     import llguidance
 
     class Bytes:
-        """What llguidance's TokenizerWrapper asks of a tokenizer; one token a byte, and an end."""
+        """What llguidance's TokenizerWrapper asks of a tokenizer."""
 
         eos_token_id = 256
         bos_token_id = None
@@ -242,7 +243,7 @@ def _byte_tokenizer() -> LLTokenizer:
 def _matcher(schema: str) -> LLMatcher:
     from llguidance import LLMatcher
 
-    return LLMatcher(_byte_tokenizer(), LLMatcher.grammar_from_json_schema(schema))
+    return LLMatcher(byte_tokenizer(), LLMatcher.grammar_from_json_schema(schema))
 
 
 def why_empty(schema: dict[str, Any]) -> str | None:
