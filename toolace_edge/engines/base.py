@@ -5,6 +5,7 @@ An engine is thin. It knows tokens, a cache of key/value states and logits; noth
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -92,6 +93,12 @@ def open_engine(path: str | Path, *, threads: int | None = None, n_ctx: int | No
     raise ModelError(
         f"{path}: a model is a .gguf file, a folder with model.onnx, or an .onnx file; this is none of them."
     )
+
+
+def default_threads() -> int:
+    """One core is left free, for whatever else the machine does; a busy core would hold all threads up."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores - 1)
 
 
 def check_forward(engine: Engine, ids: Sequence[int], n_logits: int) -> None:

@@ -6,7 +6,6 @@ CPU it makes the short batches of constrained decoding slower. Not thread-safe.
 
 from __future__ import annotations
 
-import os
 import weakref
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -19,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolace_edge.engines.amx import amx_finding
-from toolace_edge.engines.base import DEFAULT_CHUNK, check_forward, chunks
+from toolace_edge.engines.base import DEFAULT_CHUNK, check_forward, chunks, default_threads
 from toolace_edge.engines.cache_file import read_cache, weights_sha256, write_cache
 from toolace_edge.engines.gguf_header import GgufHeader, read_header
 from toolace_edge.engines.llama_native import forget_log, last_words, native
@@ -210,9 +209,3 @@ class LlamaCppEngine:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
-
-
-def default_threads() -> int:
-    """One core is left free, for whatever else the machine does; a busy core would hold all threads up."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores - 1)

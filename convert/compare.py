@@ -1,0 +1,69 @@
+"""Does a converted model still say the same? Its logits beside those of the checkpoint in transformers, in float32."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from toolace_edge.engines.base import Engine
+from toolace_edge.errors import MissingDependency
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Over `n` positions: largest difference of a logit, how often the likeliest token agrees, KL(theirs | ours)."""
+
+    n: int
+    max_error: float
+    top1_agreement: float
+    kl: float
+
+    def __str__(self) -> str:
+        return f"{self.n} positions: max error {self.max_error:.1e}, top-1 {self.top1_agreement:.3f}, KL {self.kl:.1e}"
+
+
+def compare_logits(source: Path, engine: Engine, sequences: Sequence[Sequence[int]]) -> Comparison:
+    """Runs `sequences` of ids through the checkpoint folder `source` and through `engine`, whose cache is lost."""
+    theirs = reference_logits(source, sequences)
+    ours = []
+    for ids in sequences:
+        engine.rewind(0)
+        ours.append(engine.forward(ids, n_logits=len(ids)).copy())
+    engine.rewind(0)
+    return compare(np.concatenate(theirs), np.concatenate(ours))
+
+
+def reference_logits(source: Path, sequences: Sequence[Sequence[int]]) -> list[NDArray[np.float32]]:
+    """float32 [len(ids), vocab] of each sequence, as transformers computes them."""
+    try:
+        import torch
+        from transformers import AutoModelForCausalLM
+    except ImportError as error:
+        raise MissingDependency("transformers", "convert") from error
+    model: Any = AutoModelForCausalLM.from_pretrained(
+        source, dtype=torch.float32, local_files_only=True, use_safetensors=True
+    )
+    model.eval()
+    with torch.inference_mode():
+        return [np.asarray(model(torch.tensor([list(ids)])).logits[0].numpy(), np.float32) for ids in sequences]
+
+
+def compare(reference: NDArray[np.float32], logits: NDArray[np.float32]) -> Comparison:
+    """Both float32 [n, vocab]."""
+    left, right = _log_softmax(reference), _log_softmax(logits)
+    return Comparison(
+        n=len(reference),
+        max_error=float(np.abs(reference - logits).max()),
+        top1_agreement=float((reference.argmax(-1) == logits.argmax(-1)).mean()),
+        kl=float((np.exp(left) * (left - right)).sum(-1).mean()),
+    )
+
+
+def _log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
+    shifted = logits.astype(np.float64) - logits.max(-1, keepdims=True)
+    return np.asarray(shifted - np.log(np.exp(shifted).sum(-1, keepdims=True)))

@@ -1,0 +1,181 @@
+"""The ONNX graph of a Llama model with a key/value cache, built node by node: small, deterministic, no torch.
+
+    inputs   input_ids int64 [1, n]
+             logits_from int64 [1]: the first of the n positions whose logits are wanted
+             total_sequence_length int32 []: tokens in the cache after this call; seqlens_k int32 [1]: one less
+             past_key_values.{layer}.key|value float32 [1, n_kv_heads, capacity, head_dim]
+    outputs  logits float32 [1, n - logits_from, vocab]
+             present.{layer}.key|value, to be bound to the memory of the past
+
+The heads, the rotation and the cache are one GroupQueryAttention a layer; query, key and value are one matrix, as are
+gate and up. A quantized weight is MatMulNBits, and one that does not divide into blocks stays float32. A tied
+embedding is stored once and read by both of its ends.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from .checkpoint import Checkpoint, LlamaConfig
+from .quantize import BLOCK, quantizable, quantize_blocks
+
+Bits: TypeAlias = "Literal[4, 8] | None"  # None is float32
+MICROSOFT = "com.microsoft"
+# MatMulNBits' accuracy_level: each row of the input is quantized by itself, a block at a time, so that a row's result
+# does not depend on its neighbours (a draft is verified with the numbers that decoding alone would give).
+INT8_ACTIVATIONS = 4
+
+
+def build_graph(checkpoint: Checkpoint, bits: Bits, n_ctx: int, name: str) -> onnx.ModelProto:
+    """The whole model, weights inside."""
+    config, width = checkpoint.config, checkpoint.config.hidden_size
+    graph = _Builder(bits, config)
+    embedding = checkpoint.tensor("model.embed_tokens.weight", config.vocab_size, width)
+    graph.rotary_caches(n_ctx)
+    hidden = graph.embed(embedding)
+    update = None
+    for layer in range(config.n_layers):
+        hidden, update = _layer(graph, checkpoint, layer, hidden, update)
+    final_norm = checkpoint.tensor("model.norm.weight", width)
+    normed, _ = graph.norm("model.norm", final_norm, hidden, update)
+    if config.tied:
+        graph.linear("model.embed_tokens", embedding, normed, "logits")
+    else:
+        graph.linear("lm_head", checkpoint.tensor("lm_head.weight", config.vocab_size, width), normed, "logits")
+    return graph.model(name)
+
+
+def _layer(graph: _Builder, checkpoint: Checkpoint, layer: int, hidden: str, update: str | None) -> tuple[str, str]:
+    """One decoder layer. The residual stream is `hidden + update`, added where the next norm reads it."""
+    config, at = checkpoint.config, f"model.layers.{layer}"
+    width, ffn = config.hidden_size, config.ffn_size
+    q, kv = config.n_heads * config.head_dim, config.n_kv_heads * config.head_dim
+
+    def weight(part: str, rows: int, columns: int) -> NDArray[np.float32]:
+        return checkpoint.tensor(f"{at}.{part}.weight", rows, columns)
+
+    attention, mlp = f"{at}.self_attn", f"{at}.mlp"
+    norm = checkpoint.tensor(f"{at}.input_layernorm.weight", width)
+    normed, hidden = graph.norm(f"{at}.input_layernorm", norm, hidden, update)
+    parts = [weight(f"self_attn.{p}_proj", rows, width) for p, rows in (("q", q), ("k", kv), ("v", kv))]
+    heads = graph.attention(layer, graph.linear(f"{attention}.qkv_proj", np.concatenate(parts), normed))
+    if layer == config.n_layers - 1:  # behind the last keys and values, only the wanted positions matter
+        heads, hidden = graph.wanted(f"{at}.heads", heads), graph.wanted(f"{at}.hidden", hidden)
+    update = graph.linear(f"{attention}.o_proj", weight("self_attn.o_proj", width, q), heads)
+    norm = checkpoint.tensor(f"{at}.post_attention_layernorm.weight", width)
+    normed, hidden = graph.norm(f"{at}.post_attention_layernorm", norm, hidden, update)
+    parts = [weight(f"mlp.{p}_proj", ffn, width) for p in ("gate", "up")]
+    activated = graph.gated(mlp, graph.linear(f"{mlp}.gate_up_proj", np.concatenate(parts), normed))
+    return hidden, graph.linear(f"{mlp}.down_proj", weight("mlp.down_proj", width, ffn), activated)
+
+
+class _Builder:
+    """Nodes and weights so far. Methods take and give names of values; the name of a node is that of its output."""
+
+    def __init__(self, bits: Bits, config: LlamaConfig) -> None:
+        self.bits, self.config = bits, config
+        self.nodes: list[onnx.NodeProto] = []
+        self.weights: dict[str, onnx.TensorProto] = {}
+
+    def node(self, op: str, inputs: list[str], outputs: list[str], **attributes: Any) -> str:
+        self.nodes.append(helper.make_node(op, inputs, outputs, name=outputs[0] or outputs[-1], **attributes))
+        return outputs[0]
+
+    def weight(self, name: str, values: NDArray[Any]) -> str:
+        if name not in self.weights:
+            self.weights[name] = numpy_helper.from_array(np.ascontiguousarray(values), name)
+        return name
+
+    def embed(self, table: NDArray[np.float32]) -> str:
+        """Rows of the embedding, float32 [1, n, hidden_size]."""
+        name = "model.embed_tokens"
+        if self.bits is None or not quantizable(table):
+            return self.node("Gather", [self.weight(f"{name}.weight", table), "input_ids"], [f"{name}.out"])
+        packed, scales = self._pack(name, table, self.bits)
+        shape = self.weight(f"{name}.shape", np.array([table.shape[0], -1], np.int64))
+        flat = self.node("Reshape", [packed, shape], [f"{name}.flat"])  # folded away when the model is loaded
+        inputs, sizes = [flat, "input_ids", scales], {"bits": self.bits, "block_size": BLOCK}
+        return self.node(
+            "GatherBlockQuantized", inputs, [f"{name}.out"], domain=MICROSOFT, gather_axis=0, quantize_axis=1, **sizes
+        )
+
+    def linear(self, name: str, weight: NDArray[np.float32], x: str, out: str = "") -> str:
+        """x @ weight.T; `weight` float32 [out_features, in_features]. A name that is stored already is not again."""
+        out = out or f"{name}.out"
+        if self.bits is None or not quantizable(weight):
+            if f"{name}.weight" in self.weights:  # by the embedding, whose rows it looks up
+                turned = self.node("Transpose", [f"{name}.weight"], [f"{name}.turned"], perm=[1, 0])
+            else:
+                turned = self.weight(f"{name}.weight", weight.T)
+            return self.node("MatMul", [x, turned], [out])
+        inputs = [x, *self._pack(name, weight, self.bits)]
+        sizes = {"N": weight.shape[0], "K": weight.shape[1], "bits": self.bits, "block_size": BLOCK}
+        return self.node("MatMulNBits", inputs, [out], domain=MICROSOFT, accuracy_level=INT8_ACTIVATIONS, **sizes)
+
+    def _pack(self, name: str, weight: NDArray[np.float32], bits: Literal[4, 8]) -> tuple[str, str]:
+        """The names of the packed weight and of its scales."""
+        packed, scales = f"{name}.packed", f"{name}.scales"
+        if packed not in self.weights:
+            blocks = quantize_blocks(weight, bits)
+            self.weight(packed, blocks.packed)
+            self.weight(scales, blocks.scales)
+        return packed, scales
+
+    def norm(self, name: str, gain: NDArray[np.float32], x: str, update: str | None) -> tuple[str, str]:
+        """(RMS norm of x + update, x + update)."""
+        weight, epsilon = self.weight(f"{name}.weight", gain), float(self.config.norm_eps)
+        if update is None:
+            return self.node("SimplifiedLayerNormalization", [x, weight], [f"{name}.out"], axis=-1, epsilon=epsilon), x
+        outputs = [f"{name}.out", "", "", f"{name}.sum"]
+        self.node("SkipSimplifiedLayerNormalization", [x, update, weight], outputs, domain=MICROSOFT, epsilon=epsilon)
+        return outputs[0], outputs[3]
+
+    def attention(self, layer: int, qkv: str) -> str:
+        past = [f"past_key_values.{layer}.{part}" for part in ("key", "value")]
+        present = [f"present.{layer}.{part}" for part in ("key", "value")]
+        inputs = [qkv, "", "", *past, "seqlens_k", "total_sequence_length", "rotary.cos", "rotary.sin"]
+        outputs = [f"model.layers.{layer}.self_attn.out", *present]
+        heads = {"num_heads": self.config.n_heads, "kv_num_heads": self.config.n_kv_heads}
+        return self.node("GroupQueryAttention", inputs, outputs, domain=MICROSOFT, do_rotary=1, **heads)
+
+    def gated(self, name: str, gate_up: str) -> str:
+        gate, up = f"{name}.gate", f"{name}.up"
+        self.node("Split", [gate_up], [gate, up], axis=-1, num_outputs=2)
+        silu = self.node("QuickGelu", [gate], [f"{name}.silu"], domain=MICROSOFT, alpha=1.0)
+        return self.node("Mul", [silu, up], [f"{name}.product"])
+
+    def wanted(self, name: str, x: str) -> str:
+        """The positions of x from `logits_from` on."""
+        end = self.weight("wanted.end", np.array([np.iinfo(np.int64).max], np.int64))
+        axis = self.weight("wanted.axis", np.array([1], np.int64))
+        return self.node("Slice", [x, "logits_from", end, axis], [f"{name}.wanted"])
+
+    def rotary_caches(self, n_ctx: int) -> None:
+        angles = np.arange(n_ctx)[:, None] * self.config.rope_frequencies()[None]
+        self.weight("rotary.cos", np.cos(angles).astype(np.float32))
+        self.weight("rotary.sin", np.sin(angles).astype(np.float32))
+
+    def model(self, name: str) -> onnx.ModelProto:
+        cache = [1, self.config.n_kv_heads, "capacity", self.config.head_dim]
+        parts = [f"{layer}.{part}" for layer in range(self.config.n_layers) for part in ("key", "value")]
+
+        def floats(value: str, shape: list[Any]) -> onnx.ValueInfoProto:
+            return helper.make_tensor_value_info(value, TensorProto.FLOAT, shape)
+
+        inputs = [
+            helper.make_tensor_value_info("input_ids", TensorProto.INT64, [1, "n"]),
+            helper.make_tensor_value_info("logits_from", TensorProto.INT64, [1]),
+            helper.make_tensor_value_info("seqlens_k", TensorProto.INT32, [1]),
+            helper.make_tensor_value_info("total_sequence_length", TensorProto.INT32, []),
+            *(floats(f"past_key_values.{part}", cache) for part in parts),
+        ]
+        outputs = [floats("logits", [1, "n_logits", self.config.vocab_size])]
+        outputs += [floats(f"present.{part}", cache) for part in parts]
+        graph = helper.make_graph(self.nodes, name, inputs, outputs, list(self.weights.values()))
+        opsets = [helper.make_opsetid("", 18), helper.make_opsetid(MICROSOFT, 1)]
+        return helper.make_model(graph, opset_imports=opsets, ir_version=9, producer_name="toolace-edge")

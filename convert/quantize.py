@@ -1,0 +1,77 @@
+"""Block quantization of a weight matrix, in the layout of onnxruntime's MatMulNBits and GatherBlockQuantized.
+
+A row [in_features] of a weight is cut into blocks of BLOCK numbers; a block is one float32 scale and BLOCK unsigned
+integers of `bits` bits, the value being (q - 2**(bits - 1)) * scale. Four-bit numbers lie two to a byte, the earlier
+one in the low half. Symmetric, so no zero points are stored and the kernels skip them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+BLOCK = 32
+# Fractions of the largest number that the scale is tried at: clipping it a little often costs less than coarse steps.
+INT4_SHRINKS = tuple(float(s) for s in np.linspace(0.75, 1.05, 13))
+ROWS_AT_ONCE = 4096  # bounds the search's memory
+
+
+@dataclass(frozen=True, slots=True)
+class BlockQuantized:
+    """`packed` uint8 [rows, blocks, BLOCK * bits / 8], `scales` float32 [rows, blocks]."""
+
+    bits: Literal[4, 8]
+    packed: NDArray[np.uint8]
+    scales: NDArray[np.float32]
+
+    def dequantize(self) -> NDArray[np.float32]:
+        """The float32 [rows, columns] matrix that the kernels compute with."""
+        rows, blocks, _ = self.packed.shape
+        q = self.packed
+        if self.bits == 4:
+            q = np.stack([q & 15, q >> 4], axis=-1).reshape(rows, blocks, BLOCK)
+        values: NDArray[np.float32] = (q.astype(np.float32) - 2 ** (self.bits - 1)) * self.scales[..., None]
+        return values.reshape(rows, blocks * BLOCK)
+
+
+def quantizable(weight: NDArray[np.float32]) -> bool:
+    """Whether whole blocks cover a row; where not, the tensor stays float32."""
+    return weight.ndim == 2 and weight.shape[1] % BLOCK == 0
+
+
+def quantize_blocks(weight: NDArray[np.float32], bits: Literal[4, 8]) -> BlockQuantized:
+    """`weight` [rows, columns], columns a multiple of BLOCK; each row on its own, so the result is deterministic."""
+    if not quantizable(weight):
+        raise ValueError(f"a weight of shape {weight.shape} does not divide into rows of blocks of {BLOCK}")
+    rows, columns = weight.shape
+    blocks = weight.reshape(rows, columns // BLOCK, BLOCK)
+    parts = [_quantize(blocks[at : at + ROWS_AT_ONCE], bits) for at in range(0, rows, ROWS_AT_ONCE)]
+    q, scales = (np.concatenate(pieces) for pieces in zip(*parts, strict=True))
+    packed = (q[..., 0::2] | (q[..., 1::2] << 4)).astype(np.uint8) if bits == 4 else q
+    return BlockQuantized(bits, packed, scales)
+
+
+def _quantize(blocks: NDArray[np.float32], bits: Literal[4, 8]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """(q, scales) with the least squared error among the scales tried."""
+    half = 2 ** (bits - 1)
+    at = np.abs(blocks).argmax(axis=-1, keepdims=True)
+    extreme = np.take_along_axis(blocks, at, axis=-1)[..., 0]  # signed: -half can be reached, +half cannot
+    best_scales = extreme / -half if bits == 4 else np.abs(extreme) / (half - 1)
+    if bits == 4:
+        least = np.full(best_scales.shape, np.inf, np.float32)
+        for shrink in INT4_SHRINKS:
+            scales = (extreme / -half * shrink).astype(np.float32)
+            error = np.square(_round(blocks, scales, half) * scales[..., None] - blocks).sum(axis=-1)
+            best_scales = np.where(error < least, scales, best_scales)
+            least = np.minimum(error, least)
+    scales = best_scales.astype(np.float32)
+    return (_round(blocks, scales, half) + half).astype(np.uint8), scales
+
+
+def _round(blocks: NDArray[np.float32], scales: NDArray[np.float32], half: int) -> NDArray[np.float32]:
+    """The nearest integers in [-half, half - 1]; a block of zeros (or of nearly nothing) gives zeros."""
+    inverse = np.divide(1.0, scales, out=np.zeros_like(scales), where=np.abs(scales) > 1e-30)
+    return np.clip(np.rint(blocks * inverse[..., None]), -half, half - 1)
