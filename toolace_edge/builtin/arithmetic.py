@@ -22,7 +22,7 @@ _WORDS = (
     (r"(\d(?:[\d.]*)?)\s*(?:%|percent\b)", r"(\1/100)"),
     (r"\b(?:multiplied by|times|x)\b|(?<=\d)\s*x\s*(?=\d)|[×·]", "*"),
     (r"\b(?:divided by|over)\b|÷", "/"),
-    (r"\b(?:plus|and)\b", "+"),
+    (r"\bplus\b", "+"),
     (r"\b(?:minus|less)\b|−", "-"),
     (r"\b(?:modulo|mod)\b", "%"),
     (r"\b(?:to the power of|raised to)\b|\^", "**"),
@@ -63,8 +63,10 @@ def evaluate(text: str) -> float:
 
 def _value(node: ast.expr) -> float:
     value = _raw_value(node)
-    if isinstance(value, complex) or (isinstance(value, int) and abs(value) >= 10**MAX_DIGITS):
-        raise ValueError("the result is not a real number" if isinstance(value, complex) else "the result is too large")
+    if isinstance(value, complex):
+        raise ValueError("the result is not a real number")
+    if abs(value) >= 10**MAX_DIGITS or value != value:
+        raise ValueError("the result is too large")
     return value
 
 
