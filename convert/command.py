@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -27,6 +30,9 @@ _format = click.option(
     "--format", "fmt", type=click.Choice(["compact", "toolace", "hermes"]), default="compact", metavar="NAME",
     help="How it writes calls: compact, toolace, hermes.",
 )  # fmt: skip
+_calibration = click.option(
+    "--calibration", type=click.Path(path_type=Path), metavar="FILE", help="JSON that turns evidence into confidence."
+)
 _name = click.option("--name", metavar="NAME", help="What it is called. [default: as OUT]")
 
 
@@ -35,8 +41,9 @@ _name = click.option("--name", metavar="NAME", help="What it is called. [default
 @_out
 @click.option("--precision", default="int8", show_default=True, metavar="NAME", help="fp32, int8 or int4.")
 @_format
+@_calibration
 @_name
-def onnx(source: Path, out: Path, precision: str, fmt: str, name: str | None) -> None:
+def onnx(source: Path, out: Path, precision: str, fmt: str, calibration: Path | None, name: str | None) -> None:
     """Convert a checkpoint folder to a model folder for onnxruntime.
 
     \b
@@ -47,7 +54,8 @@ def onnx(source: Path, out: Path, precision: str, fmt: str, name: str | None) ->
 
     if precision not in PRECISIONS:
         raise click.BadParameter(f"{precision!r} is not one of {', '.join(PRECISIONS)}.", param_hint="--precision")
-    convert_onnx(source, out, precision=precision, name=name or out.name, fmt=fmt)
+    facts = _read_calibration(calibration)
+    convert_onnx(source, out, precision=precision, name=name or out.name, fmt=fmt, calibration=facts)
     click.echo(f"{out} written; `toolace-edge run --model {out} ...` uses it.")
 
 
@@ -58,8 +66,9 @@ def onnx(source: Path, out: Path, precision: str, fmt: str, name: str | None) ->
     "--kind", default="Q8_0", show_default=True, metavar="NAME", help="f32, f16, bf16, Q8_0, Q4_K_M, Q4_0 ..."
 )
 @_format
+@_calibration
 @_name
-def gguf(source: Path, out: Path, kind: str, fmt: str, name: str | None) -> None:
+def gguf(source: Path, out: Path, kind: str, fmt: str, calibration: Path | None, name: str | None) -> None:
     """Convert a checkpoint folder to a .gguf file for llama.cpp.
 
     SOURCE may also be a .gguf file that is not quantized yet.
@@ -71,18 +80,35 @@ def gguf(source: Path, out: Path, kind: str, fmt: str, name: str | None) -> None
     from .gguf import FLOAT_KINDS, convert_gguf
     from .gguf_quantize import QUANTIZED_KINDS, quantize
 
-    name = name or out.stem
-    if kind in FLOAT_KINDS and not source.is_dir():
-        raise InputError(f"{source} is not a checkpoint folder, and a file can only be quantized.", hint="")
-    if kind in FLOAT_KINDS:
-        convert_gguf(source, out, kind=kind, name=name, fmt=fmt)
-    elif kind not in QUANTIZED_KINDS:
-        known = ", ".join((*FLOAT_KINDS, *QUANTIZED_KINDS))
-        raise click.BadParameter(f"{kind!r} is not one of {known}.", param_hint="--kind")
-    elif source.is_dir():
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=out.parent) as folder:
-            quantize(convert_gguf(source, Path(folder) / "f16.gguf", kind="f16", name=name, fmt=fmt), out, kind)
-    else:
+    known = (*FLOAT_KINDS, *QUANTIZED_KINDS)
+    if kind not in known:
+        raise click.BadParameter(f"{kind!r} is not one of {', '.join(known)}.", param_hint="--kind")
+    if source.is_file():
+        if kind in FLOAT_KINDS or calibration:
+            raise InputError(f"{source} is not a checkpoint folder, and a file can only be quantized.", hint="")
         quantize(source, out, kind)
+    else:
+        facts: dict[str, Any] = {"name": name or out.stem, "fmt": fmt, "calibration": _read_calibration(calibration)}
+        out.parent.mkdir(parents=True, exist_ok=True)
+        if kind in FLOAT_KINDS:
+            convert_gguf(source, out, kind=kind, **facts)
+        else:
+            with tempfile.TemporaryDirectory(dir=out.parent) as folder:
+                quantize(convert_gguf(source, Path(folder) / "f16.gguf", kind="f16", **facts), out, kind)
     click.echo(f"{out} written; `toolace-edge run --model {out} ...` uses it.")
+
+
+def _read_calibration(file: Path | None) -> Mapping[str, Any] | None:
+    """The calibration in a JSON file, refused where the runtime would refuse it."""
+    if file is None:
+        return None
+    from toolace_edge.confidence import Calibration
+
+    try:
+        facts = json.loads(file.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{file} is not a readable JSON file: {error}.", hint="Give another --calibration.") from error
+    if not isinstance(facts, dict):
+        raise InputError(f"{file} must hold a JSON object.", hint="Give another --calibration.")
+    Calibration.of(facts)
+    return facts

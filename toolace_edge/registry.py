@@ -5,7 +5,7 @@ Bundled models lie in the package `toolace_edge.models`, and their names follow 
     "NAME"         models/NAME/        model.onnx, tokenizer.json, and toolace.json, which holds their SHA-256
     "NAME-gguf"    models/NAME.gguf    with NAME.gguf.sha256 beside it, as `sha256sum` writes it
 
-A path to such a folder, to the .onnx inside it, or to any .gguf is as good as a name.
+A path to such a folder, to the model.onnx inside it, or to any .gguf is as good as a name.
 """
 
 from __future__ import annotations
@@ -62,11 +62,11 @@ def find(model: str | Path | None = None) -> Entry:
     if name in known:
         return known[name]
     path = Path(name)
-    if path.is_dir() or path.suffix == ".onnx":
+    if path.is_dir() or path.name == "model.onnx":
         return _folder_entry(path if path.is_dir() else path.parent)
     if path.is_file():
         if path.suffix != ".gguf":
-            raise ModelError(f"{path} is neither a .gguf file, an .onnx file, nor a folder with a {FACTS_FILE}.")
+            raise ModelError(f"{path} is neither a .gguf file, a model.onnx, nor a folder with a {FACTS_FILE}.")
         return _gguf_entry(path, path.stem)
     names = ", ".join(known) or "none is installed"
     raise ModelError(
@@ -162,7 +162,8 @@ def open_model(
     from toolace_edge.formats import get
 
     entry = find(model)
-    verify(entry)
+    if entry.kind == "gguf":  # the ONNX engine checks the very bytes that it reads
+        verify(entry)
     facts = _facts(entry)
     fmt = get(_format_name(entry, facts, format_name))
     return Model(entry.name, open_engine(entry.path, threads=threads, n_ctx=n_ctx), fmt, facts.get("calibration"))
