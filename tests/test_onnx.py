@@ -1,0 +1,257 @@
+"""A checkpoint becomes a model folder that onnxruntime runs as transformers runs the checkpoint."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests import engine_contract
+from tests.checkpoints import CONFIG, LLAMA3_SCALING, random_tensors, write_checkpoint
+from toolace_edge.engines import open_engine
+from toolace_edge.engines.onnx import OnnxEngine
+from toolace_edge.errors import BudgetError, Cancelled, InputError, ModelError
+
+onnx = pytest.importorskip("onnx")
+
+from toolace_edge.convert.compare import compare, reference_logits  # noqa: E402
+from toolace_edge.convert.onnx import convert_onnx  # noqa: E402
+from toolace_edge.convert.quantize import quantize_blocks  # noqa: E402
+
+SHAPES: dict[str, dict[str, Any]] = {
+    "tied": {},
+    "untied": {"tie_word_embeddings": False, "num_key_value_heads": 4},
+    "odd": {"hidden_size": 72, "intermediate_size": 80, "num_attention_heads": 6, "head_dim": 16},  # no whole blocks
+    "scaled": {"rope_theta": 5000.0, "rope_scaling": LLAMA3_SCALING, "num_key_value_heads": 1, "head_dim": 48},
+}
+IDS = np.random.default_rng(1).integers(16, 400, 90).tolist()
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Model folders by shape and precision, converted once; beside each lies its `checkpoint`."""
+    root = tmp_path_factory.mktemp("models")
+
+    def folder(shape: str = "tied", precision: str = "int8") -> Path:
+        source, out = root / shape / "checkpoint", root / shape / precision
+        if not source.exists():
+            write_checkpoint(source, **SHAPES[shape])
+        return out if out.exists() else convert_onnx(source, out, precision=precision, name="tiny")
+
+    return folder
+
+
+@pytest.fixture
+def engine(folders: Callable[..., Path]) -> Iterator[OnnxEngine]:
+    with OnnxEngine(folders(), threads=1, chunk=16) as engine:
+        yield engine
+
+
+@pytest.mark.parametrize("check", engine_contract.CHECKS, ids=lambda check: check.__name__)
+def test_contract(check: Callable[[Any, Path], None], engine: OnnxEngine, tmp_path: Path) -> None:
+    check(engine, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shape", SHAPES)
+def test_float_logits_are_those_of_transformers_however_they_are_asked_for(
+    shape: str, folders: Callable[..., Path]
+) -> None:
+    pytest.importorskip("torch")
+    pytest.importorskip("transformers")
+    folder = folders(shape, "fp32")
+    (expected,) = reference_logits(folder.parent / "checkpoint", [IDS])
+    with OnnxEngine(folder, threads=1, chunk=32) as engine:
+        assert np.abs(engine.forward(IDS, n_logits=len(IDS)) - expected).max() < 1e-3
+        engine.rewind(0)
+        parts = [engine.forward(IDS[a:b], n_logits=b - a).copy() for a, b in ((0, 1), (1, 34), (34, 35), (35, 90))]
+        assert np.abs(np.concatenate(parts) - expected).max() < 1e-3
+        for length in (60, 7):
+            engine.rewind(length)
+            engine.forward([3, 4, 5])
+            engine.rewind(length)
+            assert np.abs(engine.forward(IDS[length:], n_logits=2) - expected[-2:]).max() < 1e-3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("precision", "kl", "top1"), [("int8", 1e-3, 0.9), ("int4", 5e-2, 0.5)])
+def test_quantized_logits_stay_close_to_those_of_transformers(
+    precision: str, kl: float, top1: float, folders: Callable[..., Path]
+) -> None:
+    """Random weights are the hardest case: their logits are nearly level, and their outliers as many as can be."""
+    pytest.importorskip("torch")
+    pytest.importorskip("transformers")
+    folder = folders("tied", precision)
+    (expected,) = reference_logits(folder.parent / "checkpoint", [IDS])
+    with OnnxEngine(folder, threads=1) as engine:
+        comparison = compare(expected, engine.forward(IDS, n_logits=len(IDS)))
+    assert comparison.kl < kl, comparison
+    assert comparison.top1_agreement > top1, comparison
+
+
+@pytest.mark.parametrize(("bits", "steps"), [(8, 127), (4, 7)])
+def test_quantized_numbers_are_at_most_a_step_away(bits: Any, steps: int) -> None:
+    weight = np.random.default_rng(0).normal(size=(50, 96)).astype(np.float32)
+    weight[3] = 0
+    weight[4] = 1e-38
+    weight[5, :32] = 7.5
+    quantized = quantize_blocks(weight, bits)
+    assert quantized.packed.shape == (50, 3, 32 * bits // 8)
+    error = np.abs(quantized.dequantize() - weight).reshape(50, 3, 32).max(-1)
+    largest = np.abs(weight).reshape(50, 3, 32).max(-1)
+    assert (error <= largest / steps * 1.8 + 1e-30).all()
+    assert np.array_equal(quantized.dequantize()[3], weight[3])
+    with pytest.raises(ValueError, match="blocks"):
+        quantize_blocks(weight[:, :95], bits)
+
+
+def test_a_tied_embedding_is_stored_once(folders: Callable[..., Path]) -> None:
+    weights = sum(values.size for values in random_tensors(CONFIG).values())
+    rotary = 2 * 256 * 16 * 4
+    assert (folders("tied", "int8") / "model.onnx").stat().st_size < weights * 1.125 + rotary + 12_000
+    assert (folders("tied", "int4") / "model.onnx").stat().st_size < weights * 0.625 + rotary + 12_000
+
+
+def test_the_same_checkpoint_gives_the_same_bytes(folders: Callable[..., Path], tmp_path: Path) -> None:
+    first = folders()
+    again = convert_onnx(first.parent / "checkpoint", tmp_path / "again", precision="int8", name="tiny")
+    assert all((again / file.name).read_bytes() == file.read_bytes() for file in first.iterdir())
+
+
+def test_an_older_model_is_replaced_and_other_folders_are_not(folders: Callable[..., Path], tmp_path: Path) -> None:
+    source = folders().parent / "checkpoint"
+    out = convert_onnx(source, tmp_path / "model", precision="int4", name="old")
+    convert_onnx(source, out, precision="int8", name="new", fmt="hermes", calibration={"a": 1}, n_ctx=64)
+    facts = json.loads((out / "toolace.json").read_text())
+    assert (facts["name"], facts["format"], facts["calibration"], facts["n_ctx"]) == ("new", "hermes", {"a": 1}, 64)
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+    with pytest.raises(InputError, match="not a model folder"):
+        convert_onnx(source, tmp_path, precision="int8", name="x")
+    with pytest.raises(InputError, match="n_ctx is 257"):
+        convert_onnx(source, out, precision="int8", name="x", n_ctx=257)
+
+
+def test_a_folder_and_its_file_open_alike(folders: Callable[..., Path]) -> None:
+    with open_engine(folders()) as one, open_engine(folders() / "model.onnx", n_ctx=40) as other:
+        assert isinstance(one, OnnxEngine)
+        assert (one.n_ctx, other.n_ctx) == (256, 40)
+        assert np.array_equal(one.forward(IDS[:20]), other.forward(IDS[:20]))
+    with pytest.raises(BudgetError, match="n_ctx is 300"):
+        open_engine(folders(), n_ctx=300)
+
+
+def test_a_cancel_stops_between_chunks(engine: OnnxEngine) -> None:
+    engine.cancelled = lambda: len(engine.tokens) >= 32
+    with pytest.raises(Cancelled):
+        engine.forward(IDS)
+    assert list(engine.tokens) == IDS[:32]
+
+
+def test_token_ids_outside_the_vocabulary_are_refused(engine: OnnxEngine) -> None:
+    for token in (-1, engine.vocab_size):
+        with pytest.raises(ValueError, match="token id"):
+            engine.forward([1, token])
+
+
+def test_a_saved_cache_of_other_weights_is_refused(engine: OnnxEngine, folders: Any, tmp_path: Path) -> None:
+    engine.forward(IDS)
+    engine.save(tmp_path / "cache")
+    with OnnxEngine(folders("tied", "int4"), threads=1) as other, pytest.raises(ModelError, match="another model"):
+        other.load(tmp_path / "cache")
+    with OnnxEngine(folders(), threads=1, n_ctx=64) as small, pytest.raises(ModelError, match="90 tokens"):
+        small.load(tmp_path / "cache")
+
+
+def model(change: Callable[[Any], object]) -> Callable[[Path], None]:
+    """A model.onnx changed by someone who also puts its new hash on record."""
+
+    def damage(folder: Path) -> None:
+        proto = onnx.load_model(folder / "model.onnx")
+        change(proto)
+        rehash(folder, proto.SerializeToString())
+
+    return damage
+
+
+def rehash(folder: Path, content: bytes) -> None:
+    (folder / "model.onnx").write_bytes(content)
+    facts(lambda known: known["sha256"].update({"model.onnx": hashlib.sha256(content).hexdigest()}))(folder)
+
+
+def facts(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], None]:
+    def damage(folder: Path) -> None:
+        known = json.loads((folder / "toolace.json").read_text())
+        change(known)
+        (folder / "toolace.json").write_text(json.dumps(known))
+
+    return damage
+
+
+def external(proto: Any) -> None:
+    tensor = proto.graph.initializer[0]
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="/etc/passwd")
+
+
+def nested(proto: Any) -> None:
+    proto.graph.node[0].attribute.append(onnx.helper.make_attribute("body", onnx.helper.make_graph([], "g", [], [])))
+
+
+def foreign(proto: Any) -> None:
+    proto.graph.node[0].op_type = "Loop"
+
+
+def sparse(proto: Any) -> None:
+    proto.graph.sparse_initializer.add()
+
+
+def narrow(proto: Any) -> None:
+    proto.graph.input[-1].type.tensor_type.shape.dim[1].dim_value = 7
+
+
+def unwired(proto: Any) -> None:
+    proto.graph.node[1].input[0] = "nowhere"
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (lambda folder: (folder / "model.onnx").unlink(), "model.onnx cannot be read"),
+        (lambda folder: (folder / "model.onnx").write_bytes(b"junk"), "damaged or was changed"),
+        (lambda folder: (folder / "tokenizer.json").write_text("{}"), "damaged or was changed"),
+        (lambda folder: (folder / "toolace.json").unlink(), "toolace.json cannot be read"),
+        (lambda folder: (folder / "toolace.json").write_text("{"), "toolace.json is damaged"),
+        (facts(lambda known: known.pop("n_layers")), "'n_layers' is missing"),
+        (facts(lambda known: known.update(n_ctx=1 << 30)), "n_ctx makes no sense"),
+        (facts(lambda known: known.update(n_layers=3)), "other inputs"),
+        (facts(lambda known: known.update(head_dim=64)), "other sizes"),
+        (facts(lambda known: known.update(vocab_size=9000)), "other sizes"),
+        (lambda folder: rehash(folder, b"junk"), "not an ONNX model"),
+        (lambda folder: rehash(folder, b""), "0 graphs"),
+        (lambda folder: rehash(folder, (folder / "model.onnx").read_bytes()[:9000]), "cut short"),
+        (model(external), "weights in another file"),
+        (model(nested), "inside a node"),
+        (model(foreign), "operator 'Loop'"),
+        (model(sparse), "sparse weights"),
+        (model(lambda proto: proto.functions.add()), "functions"),
+        (model(narrow), "other sizes|cannot load"),
+        (model(unwired), "cannot load"),
+    ],
+)
+def test_a_damaged_model_is_refused_with_a_sentence(
+    damage: Callable[[Path], None], says: str, folders: Callable[..., Path], tmp_path: Path, capfd: Any
+) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    for file in folders().iterdir():
+        (folder / file.name).write_bytes(file.read_bytes())
+    damage(folder)
+    with pytest.raises(ModelError, match=says) as raised:
+        open_engine(folder)
+    assert str(folder) in str(raised.value)
+    assert capfd.readouterr().err == ""
