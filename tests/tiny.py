@@ -23,8 +23,13 @@ CORPUS = (
 
 
 @lru_cache
-def tiny_tokenizer_json(vocab_size: int = 420) -> str:
-    """tokenizer.json as text: special tokens 0..15, then 256 bytes, then merges; split like llama-3's."""
+def tiny_tokenizer_json(
+    vocab_size: int = 420, special: tuple[str, ...] = SPECIAL_TOKENS, tags: tuple[str, ...] = ()
+) -> str:
+    """tokenizer.json as text: special tokens first, then 256 bytes, then merges; split like llama-3's.
+
+    `tags` are added at the end as ordinary tokens.
+    """
     tokenizer = Tokenizer(models.BPE(ignore_merges=True))
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -35,9 +40,10 @@ def tiny_tokenizer_json(vocab_size: int = 420) -> str:
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
-        special_tokens=[AddedToken(token, special=True, normalized=False) for token in SPECIAL_TOKENS],
+        special_tokens=[AddedToken(token, special=True, normalized=False) for token in special],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
     tokenizer.train_from_iterator(CORPUS, trainer)
+    tokenizer.add_tokens([AddedToken(tag, special=False, normalized=False) for tag in tags])
     return tokenizer.to_str()

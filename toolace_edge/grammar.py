@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from toolace_edge.errors import SchemaError
+from toolace_edge.errors import ModelError, SchemaError
 from toolace_edge.formats.base import Format, Limits, ToolChoice
 from toolace_edge.formats.bounds import bound_schema
 from toolace_edge.messages import Tool
@@ -19,6 +20,7 @@ __all__ = ["Limits", "ToolChoice", "bound_schema", "check_tool", "compile_gramma
 
 MAX_GRAMMAR = 4_000_000  # characters of Lark; a thousand tools of ten parameters are about one million
 
+_TAG = re.compile(r'^(tag_\w+: )"(<[^"<>]+>)"$', re.MULTILINE)
 _CACHE_SIZE = 32
 _cache: OrderedDict[tuple[int, str], tuple[LLTokenizer, LLMatcher]] = OrderedDict()
 _cache_lock = threading.Lock()
@@ -36,7 +38,7 @@ def compile_grammar(
     SchemaError names the tool and the keyword that cannot be held.
     """
     choice = ToolChoice.of(choice)
-    lark = fmt.lark(tools, choice, limits)
+    lark = _with_control_tags(fmt.lark(tools, choice, limits), tokenizer)
     key = (id(tokenizer), lark)
     with _cache_lock:
         if key in _cache:
@@ -44,6 +46,8 @@ def compile_grammar(
             return _cache[key][1].deep_copy()
     matcher = _compile(lark, tokenizer)
     if matcher.is_error():
+        if not _is_control(fmt.end, tokenizer):
+            raise ModelError(f"The model's vocabulary has no {fmt.end}, so it does not write the format {fmt.name}.")
         for i, tool in enumerate(tools):
             check_tool(tool, limits, f"tools[{i}].parameters")
         raise SchemaError("tools", f"their grammar is too large or unreadable: {_one_line(matcher.get_error())}")
@@ -81,6 +85,16 @@ def _compile(lark: str, tokenizer: LLTokenizer) -> LLMatcher:
     if not matcher.is_error():
         matcher.deep_copy().compute_bitmask()  # some limits are met only here
     return matcher
+
+
+def _with_control_tags(lark: str, tokenizer: LLTokenizer) -> str:
+    """Tags that are control tokens in this vocabulary become references to them."""
+    return _TAG.sub(lambda rule: f"{rule[1]}{rule[2]}" if _is_control(rule[2], tokenizer) else rule[0], lark)
+
+
+def _is_control(text: str, tokenizer: LLTokenizer) -> bool:
+    tokens = tokenizer.tokenize_str(text, parse_special=True)
+    return len(tokens) == 1 and tokenizer.is_special_token(tokens[0])
 
 
 def _one_line(text: str) -> str:

@@ -96,7 +96,10 @@ class Format(Protocol):
         """What follows a finished answer to have it written once more."""
 
     def lark(self, tools: Sequence[Tool], choice: ToolChoice, limits: Limits) -> str:
-        """The llguidance grammar of one answer, end token included. SchemaError where a schema cannot be held."""
+        """The llguidance grammar of one answer, end token included. SchemaError where a schema cannot be held.
+
+        A rule `tag_NAME: "<tag>"` stands for a tag that is a control token in some vocabularies and text in others.
+        """
 
     def parse(self, tools: Sequence[Tool], answer: str | bytes) -> tuple[tuple[ToolCall, ...], str]:
         """Calls and text of a finished answer, special tokens included. FormatError where it is not one."""

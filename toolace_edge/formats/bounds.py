@@ -6,7 +6,7 @@ into grammar rules one by one:
     {"enum": [...]}   {"anyOf": [node, ...]}   {"type": "null" | "boolean"}
     {"type": "string", "minLength": ..., "maxLength": ..., pattern, format, allOf of patterns}
     {"type": "integer" | "number", ...}              without bounds: as many digits as Limits says
-    {"type": "array", "prefixItems": [node, ...], "items": node | False, "minItems": ..., "maxItems": ...}
+    {"type": "array", "items": node | False, "minItems": ..., "maxItems": ..., prefixItems}
     {"type": "object", "properties": {name: node}, "required": [...], "additionalProperties": node | False,
      "minProperties": 0 | 1, "maxProperties": ...}   the last two count the free names only
 
@@ -129,7 +129,9 @@ class _Bounder:
         prefix, least = schema.get("prefixItems", []), schema.get("minItems", 0)
         most = schema.get("maxItems", max(self.limits.max_items, least, len(prefix)))
         node: Node = {"type": "array", "items": False, "minItems": least, "maxItems": most}
-        node["prefixItems"] = [self.node(part, f"{path}.prefixItems[{i}]", depth + 1) for i, part in enumerate(prefix)]
+        heads = [self.node(part, f"{path}.prefixItems[{i}]", depth + 1) for i, part in enumerate(prefix)]
+        if heads:
+            node["prefixItems"] = heads
         described = "items" in schema or not prefix or least > len(prefix)
         if described and most > len(prefix) and schema.get("items") is not False:
             node["items"] = self.node(schema.get("items", True), f"{path}.items", depth + 1)
@@ -165,7 +167,7 @@ def any_value(limits: Limits, depth: int) -> Node:
     nodes: list[Node] = [string, {"type": "number"}, {"type": "boolean"}, {"type": "null"}]
     if depth > 0:
         inner = any_value(limits, depth - 1)
-        array = {"type": "array", "prefixItems": [], "items": inner, "minItems": 0, "maxItems": limits.max_items}
+        array = {"type": "array", "items": inner, "minItems": 0, "maxItems": limits.max_items}
         free = {"additionalProperties": inner, "minProperties": 0, "maxProperties": limits.max_properties}
         nodes += [array, {"type": "object", "properties": {}, "required": [], **free}]
     return {"anyOf": nodes}

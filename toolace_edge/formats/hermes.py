@@ -1,8 +1,8 @@
 """`hermes`: ChatML with JSON calls in `<tool_call>` tags, as Hermes and Qwen (2.5 and 3, without thinking) write them.
 
 The prompt is that of Qwen's chat template. Here the tools stand behind the system message, so a prompt's prefix is
-stable for the same tools and the same system message. The tags are ordinary tokens of these vocabularies, not special
-ones: an answer that calls is one that begins with `<`.
+stable for the same tools and the same system message. The tags are ordinary tokens in tokenizer.json, but count as
+control tokens in a GGUF file; the grammar has a rule for each, see `Format.lark`. An answer that calls begins with `<`.
 """
 
 from __future__ import annotations
@@ -79,14 +79,15 @@ class Hermes:
         calls = []
         for path, tool in choice.select(tools):
             arguments = rules.value(bound_schema(tool.parameters, limits, path))
-            opening = lark_string(f'{OPENING}{{"name": {quote(tool.name)}, "arguments": ')
-            calls.append(rules.rule(f"{opening} {arguments} {lark_string('}' + CLOSING)}"))
+            opening = lark_string(f'\n{{"name": {quote(tool.name)}, "arguments": ')
+            calls.append(rules.rule(f'tag_open {opening} {arguments} "}}\\n" tag_close'))
         alternatives = []
         if calls:
             alternatives.append(sequence(lark_string("\n"), calls, limits.max_calls))
         if choice.allows_text:
             alternatives.append(answers.text_rule(rules, not_first="<"))
-        return rules.text([f"start: ({' | '.join(alternatives)}) {self.end}"])
+        start = f"start: ({' | '.join(alternatives)}) {self.end}"
+        return rules.text([start, 'tag_open: "<tool_call>"', 'tag_close: "</tool_call>"'] if calls else [start])
 
     def parse(self, tools: Sequence[Tool], answer: str | bytes) -> tuple[tuple[ToolCall, ...], str]:
         whole = answers.decoded(answer).removesuffix("\n").removesuffix(self.end)

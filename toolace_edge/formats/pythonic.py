@@ -13,7 +13,7 @@ import re
 from typing import Any
 
 from toolace_edge.errors import FormatError
-from toolace_edge.formats.values import PYTHON, quote
+from toolace_edge.formats.values import PYTHON, harmless, quote
 from toolace_edge.messages import ToolCall
 
 _PLAIN_KEY = re.compile(r"[^\W\d][\w.\-]*")
@@ -27,7 +27,7 @@ _MAX_DEPTH = 100
 
 def key(name: str) -> str:
     """What stands before an argument's value."""
-    return f"{name}=" if _PLAIN_KEY.fullmatch(name) else f"**{{{quote(name)}: "
+    return f"{name}=" if _PLAIN_KEY.fullmatch(name) else f"**{{{harmless(quote(name))}: "
 
 
 def close(name: str) -> str:
@@ -45,9 +45,7 @@ def read_calls(text: str) -> tuple[ToolCall, ...]:
     reader = _Reader(text)
     reader.expect("[")
     calls: list[ToolCall] = []
-    while not reader.take("]"):
-        if calls:
-            reader.expect(",")
+    while reader.another("]", not calls):
         calls.append(reader.call())
     reader.expect_end()
     return tuple(calls)
@@ -79,6 +77,14 @@ class _Reader:
         if not self.take(symbol):
             raise self.fault(f"{symbol!r} expected")
 
+    def another(self, closing: str, first: bool) -> bool:
+        """Whether one more member of a list follows; takes the comma before it, or what closes the list."""
+        if self.take(closing):
+            return False
+        if not first:
+            self.expect(",")
+        return first or not self.take(closing)
+
     def expect_end(self) -> None:
         self.take("")
         if self.at < len(self.text):
@@ -93,11 +99,7 @@ class _Reader:
             raise self.fault("a tool's name expected")
         self.expect("(")
         arguments: dict[str, Any] = {}
-        first = True
-        while not self.take(")"):
-            if not first:
-                self.expect(",")
-            first = False
+        while self.another(")", not arguments):
             if self.take("**"):
                 arguments.update(self.value(0, as_arguments=True))
                 continue
@@ -129,21 +131,13 @@ class _Reader:
 
     def _list(self, closing: str, depth: int) -> list[Any]:
         values: list[Any] = []
-        while not self.take(closing):
-            if values:
-                self.expect(",")
-                if self.take(closing):
-                    break
+        while self.another(closing, not values):
             values.append(self.value(depth))
         return values
 
     def _dict(self, depth: int) -> dict[str, Any]:
         members: dict[str, Any] = {}
-        first = True
-        while not self.take("}"):
-            if not first:
-                self.expect(",")
-            first = False
+        while self.another("}", not members):
             literal = self._match(_STRING)
             if literal is None:
                 raise self.fault("a key in quotes expected")

@@ -57,8 +57,16 @@ PYTHON = Dialect(", ", ": ", "True", "False", "None")
 
 
 def lark_string(text: str) -> str:
-    """A Lark string literal."""
+    """A Lark string literal that matches this text."""
     return json.dumps(text)
+
+
+def harmless(literal: str) -> str:
+    """The same JSON or Python literal, spelled so that no part of it is a control token such as <|end|>.
+
+    A literal of a schema may be forced, and forced text is tokenized as a whole, with control tokens recognised.
+    """
+    return literal.replace("<|", "\\u003c|")
 
 
 @dataclass(slots=True)
@@ -90,7 +98,8 @@ class Rules:
     def value(self, node: Node) -> str:
         """The name of the rule of one value."""
         if "enum" in node:
-            return self.terminal(" | ".join(dict.fromkeys(lark_string(self.dialect.literal(v)) for v in node["enum"])))
+            literals = (lark_string(harmless(self.dialect.literal(value))) for value in node["enum"])
+            return self.terminal(" | ".join(dict.fromkeys(literals)))
         if "anyOf" in node:
             return self.rule(" | ".join(dict.fromkeys(map(self.value, node["anyOf"]))))
         kind = node["type"]
@@ -101,7 +110,7 @@ class Rules:
         if kind == "array":
             return self._array(node)
         if kind == "object":
-            return self.rule(f'"{{" {self.members(node, lambda name: quote(name) + self.dialect.colon)} "}}"')
+            return self.rule(f'"{{" {self.members(node, lambda name: harmless(quote(name)) + self.dialect.colon)} "}}"')
         return self._string_or_number(node)
 
     def _string_or_number(self, node: Node) -> str:
@@ -116,7 +125,7 @@ class Rules:
         return self.rule("%json " + json.dumps({**node, "x-guidance": _LEAF_OPTIONS}))
 
     def _array(self, node: Node) -> str:
-        comma, prefix, least = lark_string(self.dialect.comma), node["prefixItems"], node["minItems"]
+        comma, prefix, least = lark_string(self.dialect.comma), node.get("prefixItems", ()), node["minItems"]
         body = ""
         if node["items"] and node["maxItems"] > len(prefix):
             item, low, high = self.value(node["items"]), max(0, least - len(prefix)), node["maxItems"] - len(prefix)
