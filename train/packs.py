@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from toolace_edge.messages import Message, Tool, ToolCall
 from toolace_edge.train.augment import corrupt, restyle
-from toolace_edge.train.examples import Example
+from toolace_edge.train.examples import Example, ordered
 from toolace_edge.train.rendering import Piece, Renderer, without_weights
-from toolace_edge.train.synth import Synthesizer
+from toolace_edge.train.synth import Made, Synthesizer
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ class Packer:
         source = self.rng.choices(self.sources, self.shares)[0]
         return self.rng.choice(self.pools[source])
 
-    def _build(self, anchor: Example, made: object, mix: Mix) -> Row | None:
+    def _build(self, anchor: Example, made: Made | None, mix: Mix) -> Row | None:
         examples = [anchor]
         tools = list(anchor.gold_tools if self.rng.random() < mix.lone_tool else self._cut(anchor, mix))
         if not tools:
@@ -111,7 +111,7 @@ class Packer:
             return None
         return self._fill(head, branches, room, made, examples, shown.tools, rename, mix)
 
-    def _fill(self, head: Piece, branches: list[Piece], room: int, made: object, examples: list[Example],
+    def _fill(self, head: Piece, branches: list[Piece], room: int, made: Made | None, examples: list[Example],
               tools: Sequence[Tool], rename: Mapping[str, tuple[Tool, Tool]], mix: Mix) -> Row:  # fmt: skip
         again_from = list(examples)
         for _ in range(12):
@@ -120,7 +120,7 @@ class Packer:
             if self.rng.random() < mix.no_call:
                 branch = self._no_call(tools, made, mix)
             elif made is not None:
-                again = self.synth.parallel(made, 1 if self.rng.random() < 0.8 else 2)  # type: ignore[arg-type]
+                again = self.synth.parallel(made, 1 if self.rng.random() < 0.8 else 2)
                 branch = self._branch(again, tools, rename, mix)
             elif again_from:
                 branch = self._branch(again_from.pop(), tools, rename, mix, refine=True)
@@ -148,19 +148,13 @@ class Packer:
 
     def _branch(self, example: Example, tools: Sequence[Tool], rename: Mapping[str, tuple[Tool, Tool]], mix: Mix,
                 *, refine: bool = False) -> Piece | None:  # fmt: skip
-        calls = []
-        for call in example.calls:
-            if call.name not in rename:
-                return None
-            new, old = rename[call.name]
-            names = dict(zip(old.parameters["properties"], _paired(old, new), strict=True))
-            arguments = {names.get(key, key): value for key, value in call.arguments.items()}
-            place = {key: i for i, key in enumerate(new.parameters["properties"])}
-            calls.append(ToolCall(new.name, dict(sorted(arguments.items(), key=lambda kv: place.get(kv[0], 99)))))
+        calls = _renamed(example.calls, rename)
+        if calls is None:
+            return None
         context = self._context(example, tools, mix)
         answer = self.renderer.answer(calls, tools)
         if refine or self.rng.random() < mix.refine:
-            draft = self._draft(example, tuple(calls), tools, mix)
+            draft = self._draft(example, calls, tools, rename, mix)
             return context + without_weights(self.renderer.answer(draft, tools)) + self.renderer.refine() + answer
         return context + answer
 
@@ -170,15 +164,22 @@ class Packer:
             piece = Piece(piece.ids, [mix.read if self.rng.random() < 0.25 else 0.0 for _ in piece.ids])
         return piece
 
-    def _draft(self, example: Example, gold: tuple[ToolCall, ...], tools: Sequence[Tool], mix: Mix) -> tuple[ToolCall, ...]:
+    def _draft(self, example: Example, gold: tuple[ToolCall, ...], tools: Sequence[Tool], rename: Mapping[str, tuple[Tool, Tool]],
+               mix: Mix) -> tuple[ToolCall, ...]:  # fmt: skip
+        """What the model itself answered, where that is known; else the gold calls or a made mistake."""
+        sampled = self.drafts.get(example.request)
+        if sampled and self.rng.random() < 0.8:
+            draft = _renamed(self.rng.choice(list(sampled)), rename)
+            if draft is not None:
+                return draft
         if self.rng.random() < mix.unchanged:
             return gold
         return corrupt(gold, tools, example.request, self.rng)
 
-    def _no_call(self, tools: Sequence[Tool], made: object, mix: Mix) -> Piece | None:
+    def _no_call(self, tools: Sequence[Tool], made: Made | None, mix: Mix) -> Piece | None:
         """A request that none of the tools can serve: another tool's, or this one's with something required unsaid."""
         if made is not None and self.rng.random() < 0.35:
-            lacking = self.synth.lacking(made)  # type: ignore[arg-type]
+            lacking = self.synth.lacking(made)
             if lacking is not None:
                 return self._context(lacking, tools, mix) + self.renderer.answer((), tools)
         other = self.synth.example() if self.rng.random() < (0.5 if made is not None else 0.2) else self.found()
@@ -191,6 +192,19 @@ class Packer:
             draft = () if self.rng.random() < mix.unchanged else corrupt((), tools, other.request, self.rng)
             context = context + without_weights(self.renderer.answer(draft, tools)) + self.renderer.refine()
         return context + self.renderer.answer((), tools)
+
+
+def _renamed(calls: Sequence[ToolCall], rename: Mapping[str, tuple[Tool, Tool]]) -> tuple[ToolCall, ...] | None:
+    """The calls in the names and the order that the row shows; None where a tool is not shown."""
+    renamed = []
+    for call in calls:
+        if call.name not in rename:
+            return None
+        new, old = rename[call.name]
+        names = dict(zip(old.parameters["properties"], _paired(old, new), strict=True))
+        arguments = {names.get(key, key): value for key, value in call.arguments.items()}
+        renamed.append(ToolCall(new.name, ordered(arguments, new)))
+    return tuple(renamed)
 
 
 def _paired(old: Tool, new: Tool) -> list[str]:

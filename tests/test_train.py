@@ -1,0 +1,296 @@
+"""The training code against oracles: transformers for the network, the runtime's own prompt for the rows, jsonschema for made data."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch")
+jsonschema = pytest.importorskip("jsonschema")
+
+from tokenizers import Tokenizer  # noqa: E402
+
+from toolace_edge.formats.compact import SPECIAL_TOKENS, Compact  # noqa: E402
+from toolace_edge.messages import Message, Tool, ToolCall  # noqa: E402
+from toolace_edge.prompts import encode_pieces  # noqa: E402
+from toolace_edge.train.augment import corrupt, restyle  # noqa: E402
+from toolace_edge.train.examples import Example, example_from, read_examples  # noqa: E402
+from toolace_edge.train.model import (  # noqa: E402
+    Llama,
+    ModelConfig,
+    load_checkpoint,
+    save_checkpoint,
+    to_hugging_face,
+)
+from toolace_edge.train.nano import chosen_positions, collate, look_mask, weighted_loss  # noqa: E402
+from toolace_edge.train.optim import Optimizer, orthogonal, warmup_stable_decay  # noqa: E402
+from toolace_edge.train.packs import Mix, Packer  # noqa: E402
+from toolace_edge.train.rendering import FORCED_WEIGHT, Renderer  # noqa: E402
+from toolace_edge.train.synth import Synthesizer  # noqa: E402
+from toolace_edge.train.tokenizer import train_tokenizer  # noqa: E402
+
+CORPUS = [
+    "Set a timer for 10 minutes, please. What's the weather in New York today?",
+    'get_current_weather getWeather {"name":"get_weather","arguments":{"city":"New York","days":12}}',
+    "naïve café, Größe, 東京, emoji 🙂 and  double  spaces\nnew lines\ttabs",
+] * 40
+SMALL = ModelConfig(vocab_size=600, width=64, n_layers=3, n_heads=2, n_kv_heads=1, head_dim=32, ffn=96)
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    return train_tokenizer(CORPUS, 600)
+
+
+@pytest.fixture(scope="module")
+def renderer(tokenizer: Tokenizer) -> Renderer:
+    return Renderer(tokenizer)
+
+
+def weather(required: tuple[str, ...] = ("city",)) -> Tool:
+    properties = {"city": {"type": "string"}, "days": {"type": "integer"}}
+    return Tool("get_weather", "Get the weather.", {"type": "object", "properties": properties, "required": list(required)})
+
+
+def make_packer(renderer: Renderer, seed: int = 7) -> Packer:
+    rng = random.Random(seed)
+    synth = Synthesizer(rng, ["river", "lamp post", "contract"], ["blue suede shoes", "fix the roof", "New York"])
+    call = ToolCall("get_weather", {"city": "New York"})
+    found = Example("found", (weather(),), (Message("user", "weather in New York"),), (call,))
+    return Packer(renderer, {"found": [found]}, {"found": 1.0}, synth, rng)
+
+
+# --- tokenizer -----------------------------------------------------------------------------------------------------
+
+
+def test_a_word_is_the_same_tokens_wherever_it_stands(tokenizer: Tokenizer) -> None:
+    def tokens(text: str) -> list[str]:
+        return list(tokenizer.encode(text, add_special_tokens=False).tokens)
+
+    word = tokens("weather")
+    for text in (" weather", '"weather"', "get_weather", "(weather)", "weather:"):
+        found = tokens(text)
+        assert any(found[i : i + len(word)] == word for i in range(len(found))), (text, found)
+    assert tokens("getWeather")[-len(tokens("Weather")) :] == tokens("Weather")
+
+
+def test_digits_stand_alone_and_text_survives(tokenizer: Tokenizer) -> None:
+    assert tokenizer.encode("12345", add_special_tokens=False).tokens == list("12345")
+    for text in CORPUS[:3]:
+        assert tokenizer.decode(tokenizer.encode(text, add_special_tokens=False).ids) == text
+
+
+def test_special_tokens_have_the_first_ids(tokenizer: Tokenizer) -> None:
+    assert [tokenizer.token_to_id(token) for token in SPECIAL_TOKENS] == list(range(16))
+
+
+# --- rendering -----------------------------------------------------------------------------------------------------
+
+
+def test_a_row_is_written_as_the_runtime_writes_the_prompt(tokenizer: Tokenizer, renderer: Renderer) -> None:
+    class Encoder:
+        def encode(self, text: str, special: bool = False) -> list[int]:
+            return list(tokenizer.encode(text, add_special_tokens=False).ids)
+
+    tools = (weather(), Tool("stop", "", {"type": "object", "properties": {}, "required": []}))
+    calls = (ToolCall("get_weather", {"city": 'New "York"', "days": 3}), ToolCall("stop", {}))
+    messages = (
+        Message("system", "Today is Monday."),
+        Message("user", "weather?"),
+        Message("assistant", calls=calls),
+        Message("tool", "sunny"),
+        Message("user", "again"),
+    )
+    rendered = Compact().render(tools, messages)
+    expected = encode_pieces(Encoder(), rendered.prefix) + encode_pieces(Encoder(), rendered.rest)
+    assert renderer.tools(tools).ids + renderer.messages(messages, tools).ids == expected
+    assert renderer.answer(calls, tools).ids == encode_pieces(Encoder(), Compact().render_answer(calls, ""))
+    assert renderer.answer((), tools).ids == encode_pieces(Encoder(), Compact().render_answer((), ""))
+
+
+def test_what_the_grammar_forces_counts_little(renderer: Renderer) -> None:
+    call = ToolCall("get_weather", {"city": "New York"})
+    alone = renderer.answer([call], [weather()])
+    by_text = list(zip(renderer.tokenizer.decode_batch([[i] for i in alone.ids]), alone.weights, strict=True))
+    assert dict(by_text)["name"] == FORCED_WEIGHT
+    assert dict(by_text)["New"] == 1.0
+    assert alone.weights[-1] == 1.0  # to end is a choice
+    one_of_two = renderer.answer([call], [weather(), Tool("other")])
+    assert sum(one_of_two.weights) > sum(alone.weights)  # the name is a choice now
+
+
+# --- rows ----------------------------------------------------------------------------------------------------------
+
+
+def test_rows_are_a_function_of_the_seed(renderer: Renderer) -> None:
+    first, second, other = (make_packer(renderer, seed).row(Mix(length=256)) for seed in (3, 3, 4))
+    assert (first.ids == second.ids).all()
+    assert not (first.ids == other.ids).all()
+
+
+def test_a_branch_predicts_what_it_would_predict_alone(renderer: Renderer) -> None:
+    torch.manual_seed(0)
+    model = Llama(SMALL)
+    for block in model.blocks:  # a fresh model's blocks are the identity: give them something to do
+        torch.nn.init.normal_(block.out.weight, std=0.1)
+        torch.nn.init.normal_(block.down.weight, std=0.1)
+    row = make_packer(renderer).row(Mix(length=320, no_call=0.5))
+    batch = {name: torch.from_numpy(array) for name, array in collate([row]).items()}
+    together = model.hidden(batch["ids"], batch["positions"], look_mask(batch["branch"]))[0]
+    branch = batch["branch"][0]
+    assert int(branch.max()) >= 2
+    head = branch == 0
+    for number in range(1, int(branch.max()) + 1):
+        own = branch == number
+        ids = torch.cat([batch["ids"][0][head], batch["ids"][0][own]])[None]
+        n = ids.shape[1]
+        causal = torch.ones(n, n, dtype=torch.bool).tril()[None, None]
+        alone = model.hidden(ids, torch.arange(n)[None], causal)[0]
+        torch.testing.assert_close(together[own], alone[int(head.sum()) :], atol=1e-4, rtol=1e-4)
+
+
+def test_only_answers_are_learned_and_each_ends(renderer: Renderer) -> None:
+    packer, end = make_packer(renderer), renderer.special["<|end|>"]
+    for _ in range(20):
+        row = packer.row(Mix(length=256))
+        assert row.weights[row.branch <= 0].max() == 0
+        for number in range(1, int(row.branch.max()) + 1):
+            at = (row.branch == number).nonzero()[0]
+            assert row.ids[at[-1]] == end
+            assert row.targets[at[-2]] == end
+
+
+def test_made_calls_obey_their_schemas_and_say_their_values() -> None:
+    synth = Synthesizer(random.Random(5), ["river", "lamp"], ["blue suede shoes"])
+    for _ in range(300):
+        example = synth.example()
+        tools = {tool.name: tool for tool in example.tools}
+        for call in example.calls:
+            jsonschema.validate(dict(call.arguments), dict(tools[call.name].parameters))
+            for value in call.arguments.values():
+                if isinstance(value, str) and "-" not in value:
+                    assert value.lower().replace("_", " ") in example.request.lower().replace("_", " ")
+    made = synth.make_tool()
+    lacking = synth.lacking(made)
+    assert lacking is None or lacking.calls == ()
+
+
+def test_restyling_keeps_the_call_within_its_tool() -> None:
+    rng = random.Random(2)
+    call = ToolCall("get_weather", {"city": "Paris", "days": 2})
+    for _ in range(100):
+        new = restyle(Example("x", (weather(),), (), (call,)), rng, keep_descriptions=0.5)
+        jsonschema.validate(dict(new.calls[0].arguments), dict(new.tools[0].parameters))
+        assert new.calls[0].name == new.tools[0].name
+        assert list(new.calls[0].arguments.values()) in (["Paris", 2], [2, "Paris"])
+
+
+def test_a_corrupted_draft_stays_within_the_tools() -> None:
+    rng = random.Random(2)
+    tools = (weather(), Tool("stop", "", {"type": "object", "properties": {}, "required": []}))
+    gold = (ToolCall("get_weather", {"city": "Paris", "days": 2}),)
+    drafts = [corrupt(gold, tools, "weather in Paris for 2 days, 3 people", rng) for _ in range(200)]
+    assert () in drafts
+    assert all(call.name in ("get_weather", "stop") for draft in drafts for call in draft)
+    assert sum(draft != gold for draft in drafts) > 150
+
+
+# --- the network ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_the_network_is_transformers_llama(tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(1)
+    model = Llama(SMALL)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, mean=0.05, std=0.1)
+    to_hugging_face(dict(model.state_dict()), SMALL, tmp_path)
+    oracle = transformers.AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32).eval()
+    ids = torch.randint(0, 600, (2, 50))
+    mask = torch.ones(50, 50, dtype=torch.bool).tril()[None, None]
+    with torch.no_grad():
+        hidden = model.hidden(ids, torch.arange(50).expand(2, 50), mask)
+        ours = torch.nn.functional.linear(hidden, model.embed.weight)
+        theirs = oracle(ids).logits
+    assert (ours - theirs).abs().max() < 1e-4
+
+
+def test_orthogonal_gives_singular_values_near_one() -> None:
+    torch.manual_seed(0)
+    for shape in ((32, 32), (64, 16), (16, 64)):
+        values = torch.linalg.svdvals(orthogonal(torch.randn(shape)))
+        assert 0.5 < float(values.min())
+        assert float(values.max()) < 1.4
+
+
+def test_the_schedule_rises_stays_and_falls() -> None:
+    assert warmup_stable_decay(0.0) < warmup_stable_decay(0.005) < warmup_stable_decay(0.3) == 1.0
+    assert warmup_stable_decay(0.99) < 0.1
+
+
+def _steps(model: Llama, optimizer: Optimizer, renderer: Renderer, steps: range) -> list[float]:
+    losses, generator, packer = [], torch.Generator(), make_packer(renderer)
+    for step in steps:
+        packer.rng.seed(step)
+        batch = {name: torch.from_numpy(a) for name, a in collate([packer.row(Mix(length=192)) for _ in range(4)]).items()}
+        generator.manual_seed(step)
+        at = chosen_positions(batch["weights"], generator)
+        loss = weighted_loss(
+            model, batch["ids"], batch["positions"], look_mask(batch["branch"]), at,
+            batch["targets"].reshape(-1)[at], batch["weights"].reshape(-1)[at],
+        )  # fmt: skip
+        loss.backward()
+        optimizer.step(1.0)
+        losses.append(float(loss.detach()))
+    return losses
+
+
+@pytest.mark.slow
+def test_training_lowers_the_loss_and_resumes_where_it_was(tmp_path: Path, renderer: Renderer) -> None:
+    torch.manual_seed(0)
+    model = Llama(SMALL)
+    optimizer = Optimizer(model)
+    first = _steps(model, optimizer, renderer, range(12))
+    assert first[-1] < first[0] - 1.0
+    state = optimizer.state()
+    tensors = {f"{group}/{k}": v for group in ("masters", "first", "second") for k, v in state[group].items()}
+    save_checkpoint(tmp_path / "c.safetensors", SMALL, tensors, {"step": 12})
+    unbroken = _steps(model, optimizer, renderer, range(12, 15))
+
+    config, loaded, facts = load_checkpoint(tmp_path / "c.safetensors")
+    resumed = Llama(config)
+    again = Optimizer(resumed)
+    groups: dict[str, dict[str, torch.Tensor]] = {"masters": {}, "first": {}, "second": {}}
+    for key, value in loaded.items():
+        group, name = key.split("/", 1)
+        groups[group][name] = value
+    again.load({**groups, "steps": facts["step"]})
+    assert _steps(resumed, again, renderer, range(12, 15)) == pytest.approx(unbroken, abs=1e-4)
+
+
+# --- data files ----------------------------------------------------------------------------------------------------
+
+
+def test_a_bad_line_is_named_by_its_number(tmp_path: Path) -> None:
+    from toolace_edge.errors import DataError
+
+    good = {"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": ""}], "tools": []}
+    path = tmp_path / "data.jsonl"
+    path.write_text(json.dumps(good) + "\n" + '{"messages": []}\n', encoding="utf-8")
+    with pytest.raises(DataError, match="line 2"):
+        list(read_examples(path))
+
+
+def test_arguments_are_put_into_the_schema_s_order() -> None:
+    record = {
+        "messages": [
+            {"role": "user", "content": "x"},
+            {"role": "assistant", "content": None, "tool_calls": [{"function": {"name": "f", "arguments": {"b": 1, "a": 2}}}]},
+        ],
+        "tools": [{"function": {"name": "f", "parameters": {"type": "object", "properties": {"a": {}, "b": {}}}}}],
+    }
+    assert list(example_from(record).calls[0].arguments) == ["a", "b"]
