@@ -39,6 +39,9 @@ class AmxFinding:
     reason: str
     hint: str = ""
 
+    def __str__(self) -> str:
+        return f"{self.reason} {self.hint}".strip()
+
 
 @lru_cache(maxsize=1)
 def amx_finding() -> AmxFinding:

@@ -30,6 +30,7 @@ MAX_STRING_BYTES = 64 << 20  # a whole tokenizer.json may be one string
 MAX_ARRAY = 4 << 20  # Llama 3 has 280,147 merges
 MAX_DIMENSIONS = 4
 MAX_ALIGNMENT = 1 << 16
+MAX_LAYERS = 512  # llama.cpp's own
 
 _STRING, _ARRAY = 8, 9
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
@@ -130,7 +131,7 @@ def _read(cursor: _Cursor) -> GgufHeader:
     n_keys = cursor.number("Q", MAX_KEYS, "the number of keys")
     metadata = _read_metadata(cursor, n_keys)
     header = GgufHeader(MappingProxyType(metadata), _read_tensors(cursor, n_tensors, _alignment(cursor, metadata)))
-    check_parts(cursor.refused, metadata)
+    check_model(cursor.refused, metadata)
     check_vocabulary(cursor.refused, metadata)
     return header
 
@@ -202,11 +203,15 @@ def _read_entry(cursor: _Cursor, i: int) -> tuple[str, tuple[int, ...], int, int
     return name, shape, kind, cursor.number("Q", cursor.size, f"the offset of tensor {name!r}")
 
 
-def check_parts(refused: Callable[[str], ModelError], metadata: Mapping[str, Value]) -> None:
-    """A part of a split model would have llama.cpp open its siblings, which nobody has checked."""
+def check_model(refused: Callable[[str], ModelError], metadata: Mapping[str, Value]) -> None:
+    """A part of a split model would have llama.cpp open its siblings, which nobody has checked; layers it asserts."""
     parts = metadata.get("split.count", 0)
     if parts not in (0, 1):
         raise refused(f"it is one of {parts} parts; join them first (llama-gguf-split --merge)")
+    key = f"{metadata.get('general.architecture')}.block_count"
+    layers = metadata.get(key)
+    if not isinstance(layers, int) or not 1 <= layers <= MAX_LAYERS:
+        raise refused(f"{key} is {layers!r}, not between 1 and {MAX_LAYERS}")
 
 
 def check_vocabulary(refused: Callable[[str], ModelError], metadata: Mapping[str, Value]) -> None:
@@ -216,7 +221,8 @@ def check_vocabulary(refused: Callable[[str], ModelError], metadata: Mapping[str
         return
     if not isinstance(tokens, Sequence) or isinstance(tokens, str) or not all(isinstance(t, str) for t in tokens):
         raise refused("tokenizer.ggml.tokens is not a list of strings")
-    if len(set(tokens)) != len(tokens):
+    named = [str(token).split("\0", 1)[0] for token in tokens]  # llama.cpp stops at a zero, and names what is empty
+    if len(set(filter(None, named))) != sum(map(bool, named)):
         raise refused("a token stands twice in tokenizer.ggml.tokens")
     for key, kind in (("scores", float), ("token_type", int)):
         values = metadata.get(f"tokenizer.ggml.{key}", ())
