@@ -45,7 +45,7 @@ def test_a_crash_is_remembered_and_said(find):
     finding = find("pass")  # not asked again
     assert not finding.usable
     assert "crashes" in finding.reason
-    assert "Compile" in str(finding)
+    assert "GCC 13" in str(finding)
 
 
 def test_a_child_that_only_failed_is_asked_again(find):
