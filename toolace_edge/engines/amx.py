@@ -26,8 +26,8 @@ from toolace_edge.paths import cache_dir
 PROBE = (sys.executable, "-m", "toolace_edge.engines.amx")
 _PROBE_TIMEOUT_S = 120
 _CURE = (
-    "Prompts would be about twice as fast with llama-cpp-python compiled by GCC 13 or newer, or as .ci/llama_cpp.cmake in "
-    "this project's source says."
+    "Prompts would be about twice as fast with llama-cpp-python compiled by GCC 13 or newer, or as .ci/llama_cpp.cmake "
+    "in this project's source says."
 )
 
 
