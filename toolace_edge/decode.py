@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from llguidance import LLMatcher
     from numpy.typing import NDArray
 
+_FAR = 10_000  # tokens: an answer that nobody waits for
+
 OnStep = Callable[[Step], None]
 
 
@@ -79,7 +81,7 @@ def _budget(engine: Engine, matcher: LLMatcher, prompt: int, max_new_tokens: int
     guard = Guard(engine.tokenizer, matcher, budget)
     if guard.fits:
         return budget, guard
-    needed = guard.needed(matcher)
+    needed = guard.needed(matcher, _FAR)
     if budget < max_new_tokens:
         raise BudgetError(
             f"The prompt has {prompt} tokens and the shortest answer needs about {needed}; "
@@ -194,7 +196,7 @@ class _Loop:
                 break
             after = self._matcher.deep_copy()
             after.consume_tokens(tokens)
-            if self._guard.forced(tokens, after, self._remaining - len(tokens)):
+            if self._guard.admits_forced(tokens, after, self._remaining - len(tokens)):
                 self._matcher = after
                 for token in tokens:
                     self._append(token, "forced")

@@ -44,7 +44,7 @@ class Drafter:
             return self._previous[len(answer) : -1]  # the row of the token before the end token tells of the end
         if forced_text:
             return self._tokenize(forced_text)
-        draft = self._calls.after(answer, _LEAST_TOKENS, self._size)
+        draft = self._calls.after(answer, _LEAST_TOKENS, 4 * self._size)  # a call of which one value changed
         if not draft and self._value.tokens:
             draft = self._words.after(self._value.tokens, 1, self._size)
         self._guessed = len(draft)

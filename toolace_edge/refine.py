@@ -13,8 +13,9 @@ from dataclasses import dataclass
 
 from toolace_edge.confidence import Calibration
 from toolace_edge.decode import Decoded
-from toolace_edge.errors import BudgetError
 from toolace_edge.messages import Stop
+
+_SPARE = 32  # tokens by which a better answer may be longer
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,7 @@ class Refined:
     stop: Stop
 
 
-Write = Callable[[Sequence[int], Sequence[int]], Decoded]  # (prompt, draft) -> an answer
+Write = Callable[[int, Sequence[int], Sequence[int]], Decoded]  # (round, prompt, draft) -> an answer
 
 
 def refine(
@@ -33,18 +34,22 @@ def refine(
     *,
     prompt: Sequence[int],
     turn: Sequence[int],
+    n_ctx: int,
     rounds: int,
     calibration: Calibration | None = None,
 ) -> Refined:
-    """Write an answer, and write it again at most `rounds` times. `turn` are the tokens that ask for another."""
-    done = [write(prompt, ())]
+    """Write an answer, and write it again at most `rounds` times. `turn` are the tokens that ask for another.
+
+    A round needs room in the context of `n_ctx` tokens for an answer a little longer than the last one.
+    """
+    done = [write(0, prompt, ())]
     while (stop := _stop(done, rounds, calibration)) is None:
         last = done[-1].tokens
-        try:
-            done.append(write([*prompt, *last, *turn], last))
-        except BudgetError:  # the prompt fitted, the prompt and an answer do not
+        context = [*prompt, *last, *turn]
+        if len(context) + len(last) + _SPARE > n_ctx:
             stop = "context"
             break
+        done.append(write(len(done), context, last))
     return Refined(tuple(done), stop)
 
 

@@ -65,6 +65,10 @@ class Mask:
             raise EngineError(f"The grammar allows no further token: {matcher.get_error() or 'its mask is empty'}.")
         return ids
 
+    def signature(self) -> bytes:
+        """Of the mask that was made last: equal for equal masks."""
+        return self._bits.tobytes()
+
 
 class Chooser:
     """Chooses with one random stream, one number a choice: so drafts change nothing of what is chosen."""

@@ -80,28 +80,34 @@ class Session:
     def _complete(self, messages: Sequence[Message], on_step: OnStep | None) -> Answer:
         prompt = build_prompt(self.engine, self._format, self.tools, messages)
         request = next((message.content for message in reversed(messages) if message.role == "user"), "")
-        started = 0
-
-        def write(prompt: Sequence[int], draft: Sequence[int]) -> Decoded:
-            nonlocal started
-            started += 1
-            return decode(
-                self.engine,
-                self._matcher,
-                prompt=prompt,
-                draft=draft,
-                copy_from=copy_from,
-                sampling=self._sampling,
-                max_new_tokens=self._max_new_tokens,
-                on_step=None if on_step is None else partial(on_step, started - 1),
-            )
-
-        copy_from = self.engine.encode(request) if len(prompt.ids) < self.engine.n_ctx else ()
-        refined = refine(write, prompt=prompt.ids, turn=self._turn, rounds=self._rounds, calibration=self._calibration)
+        # A prompt that is too long anyway is refused below; a megabyte need not be tokenized twice for that.
+        copy_from = self.engine.encode(request) if len(prompt.ids) < self.engine.n_ctx else []
+        refined = refine(
+            partial(self._write, copy_from, on_step),
+            prompt=prompt.ids,
+            turn=self._turn,
+            n_ctx=self.engine.n_ctx,
+            rounds=self._rounds,
+            calibration=self._calibration,
+        )
         rounds = tuple(self._round(decoded) for decoded in refined.rounds)
         last = rounds[-1]
         usage = sum((each.usage for each in rounds), Usage())
         return Answer(last.calls, last.text, refined.stop, last.confidence, rounds, usage)
+
+    def _write(
+        self, copy_from: list[int], on_step: OnStep | None, number: int, prompt: Sequence[int], draft: Sequence[int]
+    ) -> Decoded:
+        return decode(
+            self.engine,
+            self._matcher,
+            prompt=prompt,
+            draft=draft,
+            copy_from=copy_from,
+            sampling=self._sampling,
+            max_new_tokens=self._max_new_tokens,
+            on_step=None if on_step is None else partial(on_step, number),
+        )
 
     def _round(self, decoded: Decoded) -> Round:
         calls, text = self._format.parse(self.tools, decoded.text)

@@ -1,0 +1,250 @@
+from __future__ import annotations
+
+import json
+import threading
+
+import jsonschema
+import pytest
+
+from tests.tiny import tiny_tokenizer_json
+from toolace_edge import formats
+from toolace_edge.engines.scripted import ScriptedEngine
+from toolace_edge.errors import BudgetError, Cancelled, InputError, SchemaError
+from toolace_edge.formats.base import Limits
+from toolace_edge.messages import Message, Tool, ToolCall
+from toolace_edge.sampling import Sampling
+from toolace_edge.session import Session
+from toolace_edge.tools import load_tools
+
+# Control tokens of every format, in the place of our unused ones.
+TOKENIZER = tiny_tokenizer_json()
+for i, name in enumerate(
+    ("im_start", "im_end", "eot_id", "start_header_id", "end_header_id", "begin_of_text"),
+):
+    TOKENIZER = TOKENIZER.replace(f"<|r{i}|>", f"<|{name}|>")
+
+TIMER = Tool(
+    "set_timer",
+    "Set a timer.",
+    {
+        "type": "object",
+        "properties": {"minutes": {"type": "integer", "minimum": 0, "maximum": 600}, "label": {"type": "string"}},
+        "required": ["minutes"],
+    },
+)
+REPLY = '<|call|>{"name":"set_timer","arguments":{"minutes":%d}}<|end|>'
+REQUEST = "Set a timer for ten minutes"
+
+
+def session(engine: ScriptedEngine, tools=(TIMER,), fmt: str = "compact", **options) -> Session:
+    return Session(engine, formats.get(fmt), tools, **options)
+
+
+def replying(*replies: str, **options) -> Session:
+    return session(ScriptedEngine.replies(TOKENIZER, replies), **options)
+
+
+def test_a_request_becomes_a_call() -> None:
+    answer = replying(REPLY % 10, rounds=0).complete(REQUEST)
+    assert answer.calls == (ToolCall("set_timer", {"minutes": 10}),)
+    assert (answer.text, answer.stop, answer.confidence) == ("", "max_rounds", None)
+    assert len(answer.rounds) == 1
+    assert answer.rounds[0].log_probability is not None
+
+
+def test_a_request_may_get_text_and_several_calls() -> None:
+    assert replying("<|text|>hello<|end|>").complete("hi").text == "hello"
+    both = (REPLY % 1).removesuffix("<|end|>") + REPLY % 2
+    calls = replying(both).complete(REQUEST).calls
+    assert [call.arguments["minutes"] for call in calls] == [1, 2]
+
+
+def test_a_refinement_that_changes_nothing_is_one_pass_over_the_call() -> None:
+    served = replying(REPLY % 10)
+    answer = served.complete(REQUEST)
+    assert answer.stop == "unchanged"
+    first, second = (each.usage for each in answer.rounds)
+    assert second.forward_passes == 1
+    assert second.cached_tokens >= first.prompt_tokens
+    assert sum(ids for ids, _ in served.engine.calls[-1:]) <= first.call_tokens + 2
+    assert answer.usage.forward_passes == first.forward_passes + 1
+
+
+def test_a_refinement_may_correct_the_call_and_all_rounds_are_told() -> None:
+    answer = replying(REPLY % 20, REPLY % 10, REPLY % 10).complete(REQUEST)
+    assert [each.calls[0].arguments["minutes"] for each in answer.rounds] == [20, 10, 10]
+    assert answer.calls == answer.rounds[-1].calls
+    assert answer.stop == "unchanged"
+
+
+def test_the_context_does_not_grow_with_the_rounds() -> None:
+    served = replying(*(REPLY % minutes for minutes in (20, 30, 40, 50)), rounds=3)
+    answer = served.complete(REQUEST)
+    lengths = [each.usage.prompt_tokens for each in answer.rounds]
+    assert lengths[1] == lengths[2] == lengths[3]
+
+
+def test_the_tools_are_read_once_for_all_requests() -> None:
+    served = replying(REPLY % 10)
+    served.complete(REQUEST)
+    again = served.complete("What time is it?").rounds[0].usage
+    prefix = formats.get("compact").render(served.tools, ()).prefix
+    assert again.cached_tokens >= sum(len(served.engine.encode(piece.text, piece.special)) for piece in prefix)
+    assert again.cached_tokens < again.prompt_tokens
+
+
+def test_a_conversation_goes_on_after_a_result() -> None:
+    call = ToolCall("set_timer", {"minutes": 10}, "1")
+    messages = [
+        Message("system", "Be brief."),
+        Message("user", REQUEST),
+        Message("assistant", calls=(call,)),
+        Message("tool", "ringing", call_id="1"),
+    ]
+    answer = replying(REPLY % 10, "<|text|>done<|end|>").complete(messages)
+    assert answer.text == "done"
+
+
+def test_calibration_gives_a_confidence_and_the_gate() -> None:
+    facts = {"kind": "logistic", "a": 1.0, "b": 9.0, "gate": 0.5}
+    answer = replying(REPLY % 10, calibration=facts).complete(REQUEST)
+    assert answer.stop == "confident"
+    assert answer.confidence == answer.rounds[0].confidence == pytest.approx(1.0, abs=0.01)
+
+
+def test_a_tool_choice_narrows_what_is_answered() -> None:
+    for choice, calls in (("none", False), ("required", True), (("named", "set_timer"), True)):
+        for seed in range(3):
+            engine = ScriptedEngine.noise(TOKENIZER, seed=seed)
+            answer = session(engine, tool_choice=choice, rounds=0, limits=Limits(max_text=20)).complete(REQUEST)
+            assert bool(answer.calls) == calls
+
+
+def test_the_same_seed_gives_the_same_answer() -> None:
+    def answer(seed: int):
+        engine = ScriptedEngine.noise(TOKENIZER, seed=0, scale=1.0)
+        return (
+            session(engine, sampling=Sampling(1.0, seed=seed), rounds=0, tool_choice="required").complete(REQUEST).calls
+        )
+
+    assert answer(1) == answer(1) != answer(2)
+
+
+def test_steps_are_told_with_their_round() -> None:
+    seen = []
+    answer = replying(REPLY % 10).complete(REQUEST, on_step=lambda number, step: seen.append((number, step)))
+    assert seen == [(number, step) for number, each in enumerate(answer.rounds) for step in each.steps]
+
+
+def test_cancel_from_another_thread_stops_and_the_session_goes_on() -> None:
+    served = replying(REPLY % 10)
+    begun, go_on = threading.Event(), threading.Event()
+
+    def wait(number, step) -> None:
+        begun.set()
+        assert go_on.wait(10)
+
+    def cancel() -> None:
+        assert begun.wait(10)
+        served.cancel()
+        go_on.set()
+
+    canceller = threading.Thread(target=cancel)
+    canceller.start()
+    with pytest.raises(Cancelled):
+        served.complete(REQUEST, on_step=wait)
+    canceller.join()
+    assert served.complete(REQUEST).calls == (ToolCall("set_timer", {"minutes": 10}),)
+
+
+@pytest.mark.parametrize("request_", ["", "  \n", [], [Message("assistant", "hello")], [Message("system", "x")]])
+def test_nothing_to_answer_is_refused(request_) -> None:
+    with pytest.raises(InputError):
+        replying(REPLY % 1).complete(request_)
+
+
+@pytest.mark.parametrize("options", [{"rounds": -1}, {"rounds": 1.5}, {"max_new_tokens": 0}])
+def test_options_that_make_no_sense_are_refused_by_name(options) -> None:
+    with pytest.raises(InputError, match=next(iter(options))):
+        replying(REPLY % 1, **options)
+
+
+def test_a_huge_request_is_refused_with_its_length() -> None:
+    with pytest.raises(BudgetError, match=r"\d{6} tokens"):
+        replying(REPLY % 1).complete("set a timer " * 90_000)
+
+
+def test_refinement_stops_where_the_context_is_full() -> None:
+    usage = replying(REPLY % 1, rounds=0).complete(REQUEST).usage
+    engine = ScriptedEngine.replies(TOKENIZER, [REPLY % 1], n_ctx=usage.prompt_tokens + usage.call_tokens + 4)
+    answer = session(engine).complete(REQUEST)
+    assert answer.stop == "context"
+    assert answer.calls[0].arguments == {"minutes": 1}
+
+
+def test_a_schema_that_cannot_be_held_is_refused_with_its_path() -> None:
+    tool = Tool("f", "", {"type": "object", "properties": {"x": {"not": {"type": "string"}}}, "required": []})
+    with pytest.raises(SchemaError, match="x"):
+        replying(REPLY % 1, tools=(tool,))
+
+
+def record(required: list[str] | None = None, **properties) -> dict:
+    """A schema of an object; all properties are required unless said otherwise."""
+    return {"type": "object", "properties": properties, "required": list(properties) if required is None else required}
+
+
+REAL_WORLD = {
+    "flight": record(
+        **{
+            "from": {"type": "string", "pattern": "^[A-Z]{3}$"},
+            "to": {"type": "string", "minLength": 3, "maxLength": 3},
+            "date": {"type": "string", "format": "date"},
+            "passengers": {
+                "type": "array",
+                "minItems": 1,
+                "maxItems": 3,
+                "items": record(name={"type": "string"}, age={"type": "integer", "minimum": 0, "maximum": 120}),
+            },
+            "class": {"enum": ["economy", "business", None]},
+        },
+        required=["from", "to", "date", "passengers"],
+    ),
+    "payment": record(
+        amount={"type": "number", "minimum": 0.01, "maximum": 9999.99},
+        currency={"type": "string", "enum": ["EUR", "USD", "GBP"]},
+        to={"anyOf": [record(iban={"type": "string"}), record(email={"type": "string", "format": "email"})]},
+        tags={"type": "array", "items": {"type": "string", "maxLength": 10}},
+        required=["amount", "currency", "to"],
+    ),
+    "filter": {
+        **record(
+            where={"$ref": "#/$defs/condition"},
+            limit={"type": ["integer", "null"], "minimum": 1},
+            flags={"type": "object", "additionalProperties": {"type": "boolean"}},
+            anything={},
+            required=["where"],
+        ),
+        "$defs": {
+            "condition": record(field={"type": "string"}, op={"enum": ["=", "<", ">"]}, value={"type": "number"}),
+        },
+    },
+    "point": record(
+        at={"type": "array", "prefixItems": [{"type": "number"}, {"type": "number"}], "minItems": 2, "maxItems": 2}
+    ),
+}
+
+
+@pytest.mark.parametrize("fmt", formats.NAMES)
+@pytest.mark.parametrize("name", REAL_WORLD)
+def test_whatever_the_logits_say_every_answer_is_finished_and_valid(fmt: str, name: str) -> None:
+    tools = load_tools([{"name": name, "parameters": schema} for name, schema in REAL_WORLD.items()])
+    for seed, max_new_tokens in enumerate((150, 170, 200, 300)):
+        engine = ScriptedEngine.noise(TOKENIZER, seed=seed, scale=5.0, n_ctx=10_000)
+        options = {"tool_choice": ("named", name), "max_new_tokens": max_new_tokens}
+        answer = session(engine, tools, fmt, rounds=1, **options).complete("Do it.")
+        for each in answer.rounds:
+            assert each.calls
+            assert each.usage.call_tokens <= max_new_tokens
+            for call in each.calls:
+                assert call.name == name
+                jsonschema.validate(json.loads(json.dumps(call.arguments)), REAL_WORLD[name])
