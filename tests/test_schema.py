@@ -44,6 +44,7 @@ FORMS = [
         {"type": "array", "items": [STR], "additionalItems": {"type": "int"}},
         {"type": "array", "prefixItems": [STR], "items": INT},
     ),
+    ({"prefixItems": [{}], "items": {}}, {"type": "array", "prefixItems": [{}], "items": {}}),
     ({"const": 3}, {"enum": [3]}),
     ({"type": "string", "const": "a"}, {"type": "string", "enum": ["a"]}),
     # serialisers write null for what is absent
@@ -272,7 +273,7 @@ def test_formats_are_held(name: str, text: str, fits: bool) -> None:
 def test_noise_in_a_format_passes_jsonschema(name: str) -> None:
     schema = normalise({"type": "string", "format": name}, "x")
     rng = random.Random(1)
-    for _ in range(100):
+    for _ in range(25):
         value = sample(schema, rng)
         jsonschema.validate(value, {"format": name}, format_checker=jsonschema.FormatChecker())
         assert not check(schema, value)
@@ -319,7 +320,7 @@ leaves = st.one_of(
 )  # fmt: skip
 schemas = st.recursive(leaves, _with, max_leaves=8).filter(lambda schema: isinstance(schema, dict))
 
-thorough = settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+thorough = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 @thorough

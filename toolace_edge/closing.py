@@ -158,7 +158,7 @@ def _finish_array(node: Node, path: str, narrow: bool) -> Node:
         done["prefixItems"] = [
             _finish_member(part, f"{path}.prefixItems[{i}]", i < low, narrow) for i, part in enumerate(prefix)
         ]
-    if items and high > len(prefix):
+    if items not in (None, False) and (items or prefix) and high > len(prefix):
         done["items"] = _finish_member(items, f"{path}.items", low > len(prefix), narrow)
     done |= {"minItems": low} if low else {}
     return done | ({"maxItems": int(high)} if high < inf else {})

@@ -47,7 +47,7 @@ class ToolError(InputError):
 
 
 class SchemaError(ToolError):
-    """A JSON Schema holds something that cannot be guaranteed. `path` names the keyword, e.g. `tools[2].parameters.x`."""
+    """A JSON Schema holds something that cannot be guaranteed. `path` names the keyword: `tools[2].parameters.x`."""
 
     def __init__(self, path: str, message: str, *, hint: str | None = None) -> None:
         super().__init__(f"{path}: {message}", hint=hint)
