@@ -1,6 +1,8 @@
 # `make venv` once, then any of the others.
 VENV ?= .venv
 BIN := $(VENV)/bin
+# Only what is needed of llama.cpp, and compiled so that it survives CPUs with AMX.
+LLAMA_CPP := -DLLAVA_BUILD=OFF -DCMAKE_PROJECT_llama.cpp_INCLUDE=$(CURDIR)/.ci/llama_cpp.cmake
 
 .PHONY: venv test fast lint format docs bench clean
 
@@ -8,7 +10,7 @@ venv: $(BIN)/pytest
 
 $(BIN)/pytest:
 	python3 -m venv $(VENV)
-	$(BIN)/pip install --quiet -e '.[test]'
+	CMAKE_ARGS="$(LLAMA_CPP)" $(BIN)/pip install -e '.[test]'
 
 test: venv                     ## every test
 	$(BIN)/python -m pytest
