@@ -19,9 +19,9 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 from tokenizers import Tokenizer  # noqa: E402
+
 from toolace_edge.convert.gguf import convert_gguf  # noqa: E402
 from toolace_edge.convert.gguf_quantize import quantize  # noqa: E402
-
 from toolace_edge.engines import open_engine  # noqa: E402
 from toolace_edge.engines.gguf_header import read_header  # noqa: E402
 from toolace_edge.engines.llama_cpp import LlamaCppEngine  # noqa: E402
