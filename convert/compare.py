@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,17 +29,22 @@ class Comparison:
 
 def compare_logits(source: Path, engine: Engine, sequences: Sequence[Sequence[int]]) -> Comparison:
     """Runs `sequences` of ids through the checkpoint folder `source` and through `engine`, whose cache is lost."""
-    theirs = reference_logits(source, sequences)
-    ours = []
-    for ids in sequences:
+    parts = []
+    for ids, theirs in zip(sequences, reference_logits(source, sequences), strict=True):
         engine.rewind(0)
-        ours.append(engine.forward(ids, n_logits=len(ids)).copy())
+        parts.append(compare(theirs, engine.forward(ids, n_logits=len(ids))))
     engine.rewind(0)
-    return compare(np.concatenate(theirs), np.concatenate(ours))
+    n = sum(part.n for part in parts)
+    return Comparison(
+        n=n,
+        max_error=max(part.max_error for part in parts),
+        top1_agreement=sum(part.top1_agreement * part.n for part in parts) / n,
+        kl=sum(part.kl * part.n for part in parts) / n,
+    )
 
 
-def reference_logits(source: Path, sequences: Sequence[Sequence[int]]) -> list[NDArray[np.float32]]:
-    """float32 [len(ids), vocab] of each sequence, as transformers computes them."""
+def reference_logits(source: Path, sequences: Sequence[Sequence[int]]) -> Iterator[NDArray[np.float32]]:
+    """float32 [len(ids), vocab] of each sequence in turn, as transformers computes them."""
     try:
         import torch
         from transformers import AutoModelForCausalLM
@@ -49,8 +54,9 @@ def reference_logits(source: Path, sequences: Sequence[Sequence[int]]) -> list[N
         source, dtype=torch.float32, local_files_only=True, use_safetensors=True
     )
     model.eval()
-    with torch.inference_mode():
-        return [np.asarray(model(torch.tensor([list(ids)])).logits[0].numpy(), np.float32) for ids in sequences]
+    for ids in sequences:
+        with torch.inference_mode():
+            yield np.asarray(model(torch.tensor([list(ids)])).logits[0].numpy(), np.float32)
 
 
 def compare(reference: NDArray[np.float32], logits: NDArray[np.float32]) -> Comparison:
