@@ -1,1 +1,1 @@
-"""Training: data in the OpenAI/TRL tool-calling form -> a checkpoint that convert/ quantizes. Installed as toolace_edge.train."""
+"""Training: data in the OpenAI/TRL tool-calling form -> a checkpoint for convert/. Installed as toolace_edge.train."""

@@ -12,14 +12,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from toolace_edge.messages import Tool, ToolCall
-from toolace_edge.train.examples import Example, ordered
+
+from .examples import Example, ordered
 
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 
 
 def restyle(example: Example, rng: random.Random, *, keep_descriptions: float) -> Example:
     """The same line with some names in another case style and each description kept with the given probability."""
-    tools, names, keys = [], {}, {}
+    tools: list[Tool] = []
+    names: dict[str, str] = {}
+    keys: dict[str, dict[str, str]] = {}
     for tool in example.tools:
         new, renamed = _restyle_tool(tool, rng, keep_descriptions)
         if new.name in names.values():
@@ -74,7 +77,7 @@ def _styled(name: str, style: str) -> str:
 
 
 def corrupt(calls: Sequence[ToolCall], tools: Sequence[Tool], request: str, rng: random.Random) -> tuple[ToolCall, ...]:
-    """A draft with one mistake: another tool, another value, an argument lost, a call lost or doubled, or no call at all."""
+    """A draft with one mistake: another tool or value, an argument lost, a call lost or doubled, or no call at all."""
     if not calls:
         return (_guess(rng.choice(list(tools)), request, rng),) if tools else ()
     calls = list(calls)
@@ -97,7 +100,9 @@ def corrupt(calls: Sequence[ToolCall], tools: Sequence[Tool], request: str, rng:
 def _guess(tool: Tool, request: str, rng: random.Random) -> ToolCall:
     properties = tool.parameters.get("properties", {})
     required = set(tool.parameters.get("required", ()))
-    return ToolCall(tool.name, {k: _value(v, request, rng) for k, v in properties.items() if k in required or rng.random() < 0.2})
+    return ToolCall(
+        tool.name, {k: _value(v, request, rng) for k, v in properties.items() if k in required or rng.random() < 0.2}
+    )
 
 
 def _spoil(call: ToolCall, tools: Sequence[Tool], request: str, rng: random.Random) -> ToolCall:

@@ -19,7 +19,7 @@ _file = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option("--steps", default=6000, show_default=True)
 @click.option("--drafts", type=_file, metavar="FILE", help="The model's own drafts, to learn refinement from.")
 @click.option("--layers", default=8, show_default=True)
-@click.option("--width", default=256, show_default=True)
+@click.option("--width", default=256, show_default=True, help="A multiple of 128.")
 @click.option("--seed", default=1, show_default=True)
 @click.option("--threads", default=2, show_default=True)
 @click.option("--eval-every", default=500, show_default=True, help="Steps from one look at --dev to the next.")
@@ -34,7 +34,8 @@ def train(**options: Any) -> None:
         import torch  # noqa: F401
     except ImportError as error:
         raise MissingDependency("torch", "train") from error
-    from .nano import main
+    from .nano import train_model
 
-    assert main.callback is not None
-    main.callback(**options)
+    if options["width"] % 128:
+        raise click.BadParameter("must be a multiple of 128.", param_hint="--width")
+    train_model(**options)

@@ -16,7 +16,8 @@ from toolace_edge import formats
 from toolace_edge.engines import open_engine
 from toolace_edge.errors import InputError
 from toolace_edge.session import Session
-from toolace_edge.train.examples import Example, read_examples
+
+from .examples import Example, read_examples
 
 
 def sample_lines(data: Path, count: int, seed: int) -> list[Example]:
@@ -27,7 +28,12 @@ def sample_lines(data: Path, count: int, seed: int) -> list[Example]:
 
 @click.command()
 @click.option("--data", type=click.Path(exists=True, dir_okay=False, path_type=Path), required=True)
-@click.option("--model", type=click.Path(exists=True, path_type=Path), required=True, help="A converted checkpoint (folder or .gguf).")
+@click.option(
+    "--model",
+    type=click.Path(exists=True, path_type=Path),
+    required=True,
+    help="A converted checkpoint (folder or .gguf).",
+)
 @click.option("--out", type=click.Path(path_type=Path), required=True)
 @click.option("--count", default=4000, show_default=True)
 @click.option("--seed", default=1, show_default=True)
@@ -36,10 +42,11 @@ def main(data: Path, model: Path, out: Path, count: int, seed: int) -> None:
     lines = sample_lines(data, count, seed)
     partial = out.with_suffix(".part")
     with open_engine(model) as engine, partial.open("w", encoding="utf-8") as file:
-        with click.progressbar(lines, label="sampling") as bar:
-            for example in bar:
-                record = {"request": example.request, "calls": _answer(engine, example)}
-                file.write(json.dumps(record, ensure_ascii=False) + "\n")
+        for done, example in enumerate(lines, 1):
+            record = {"request": example.request, "calls": _answer(engine, example)}
+            file.write(json.dumps(record, ensure_ascii=False) + "\n")
+            if done % 100 == 0:
+                click.echo(f"{done} of {len(lines)}", err=True)
     partial.rename(out)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -47,7 +48,7 @@ class Block(nn.Module):
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor) -> Tensor:
         x = x + self.attend(rms_norm(x, self.norm1, self.c.eps), cos, sin, mask)
         gate, up = self.gate_up(rms_norm(x, self.norm2, self.c.eps)).chunk(2, -1)
-        return x + self.down(F.silu(gate) * up)
+        return x + cast(Tensor, self.down(F.silu(gate) * up))
 
     def attend(self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor) -> Tensor:
         b, n, _ = x.shape
@@ -59,7 +60,7 @@ class Block(nn.Module):
         group = c.n_heads // c.n_kv_heads
         k, v = k.repeat_interleave(group, 1), v.repeat_interleave(group, 1)
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-        return self.out(y.transpose(1, 2).reshape(b, n, c.n_heads * c.head_dim))
+        return cast(Tensor, self.out(y.transpose(1, 2).reshape(b, n, c.n_heads * c.head_dim)))
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
@@ -86,6 +87,7 @@ class Llama(nn.Module):
         """Normal(0, 1/sqrt(width)) matrices, and zeros where a block writes back: each block starts as the identity."""
         nn.init.normal_(self.embed.weight, std=self.c.width**-0.5)
         for block in self.blocks:
+            assert isinstance(block, Block)
             nn.init.normal_(block.qkv.weight, std=self.c.width**-0.5)
             nn.init.normal_(block.gate_up.weight, std=self.c.width**-0.5)
             nn.init.zeros_(block.out.weight)
@@ -104,13 +106,13 @@ class Llama(nn.Module):
 
 
 def to_hugging_face(state: dict[str, Tensor], c: ModelConfig, folder: Path) -> None:
-    """Writes `config.json` and `model.safetensors` (float32) that transformers' LlamaForCausalLM loads. Tied embeddings."""
+    """Writes `config.json` and `model.safetensors` (float32) for transformers' LlamaForCausalLM. Tied embeddings."""
     tensors = {"model.embed_tokens.weight": state["embed.weight"], "model.norm.weight": state["norm"]}
     q, kv = c.n_heads * c.head_dim, c.n_kv_heads * c.head_dim
     for i in range(c.n_layers):
         own, theirs = f"blocks.{i}", f"model.layers.{i}"
         names = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")
-        for name, part in zip(names, state[f"{own}.qkv.weight"].split([q, kv, kv]), strict=True):
+        for name, part in zip(names, torch.split(state[f"{own}.qkv.weight"], [q, kv, kv]), strict=True):
             tensors[f"{theirs}.{name}.weight"] = part
         for name, part in zip(("mlp.gate_proj", "mlp.up_proj"), state[f"{own}.gate_up.weight"].chunk(2), strict=True):
             tensors[f"{theirs}.{name}.weight"] = part
@@ -161,6 +163,6 @@ def save_checkpoint(path: Path, config: ModelConfig, tensors: dict[str, Tensor],
 def load_checkpoint(path: Path) -> tuple[ModelConfig, dict[str, Tensor], dict[str, object]]:
     from safetensors import safe_open
 
-    with safe_open(path, "pt") as f:  # type: ignore[no-untyped-call]
+    with safe_open(path, "pt") as f:
         header = f.metadata()
     return ModelConfig(**json.loads(header["config"])), load_file(path), json.loads(header["facts"])

@@ -1,8 +1,8 @@
-"""Trains a small tool-calling model from scratch on a CPU: rows from packs.py, the model of model.py, a schedule, a log.
+"""Trains a small tool-calling model from scratch on a CPU: rows of packs.py, the model of model.py, a schedule, a log.
 
-    python -m toolace_edge.train.nano --data train.jsonl.gz --dev dev.jsonl.gz --out runs/nano --steps 6000
+    toolace-edge train --data train.jsonl.gz --dev dev.jsonl.gz --out runs/nano --steps 6000
 
-Rows are drawn in a child process, seeded by step, so that a run resumed from its checkpoint sees what it would have seen.
+Rows are drawn in a child process, seeded by step: a run resumed from its checkpoint sees what it would have seen.
 """
 
 from __future__ import annotations
@@ -26,13 +26,14 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from toolace_edge.messages import ToolCall
-from toolace_edge.train.examples import Example, read_examples
-from toolace_edge.train.model import Llama, ModelConfig, load_checkpoint, save_checkpoint, to_hugging_face
-from toolace_edge.train.optim import Optimizer, warmup_stable_decay
-from toolace_edge.train.packs import Mix, Packer, Row, _row
-from toolace_edge.train.rendering import Renderer
-from toolace_edge.train.synth import Synthesizer
-from toolace_edge.train.tokenizer import save_tokenizer, train_tokenizer
+
+from .examples import Example, read_examples
+from .model import Llama, ModelConfig, load_checkpoint, save_checkpoint, to_hugging_face
+from .optim import Optimizer, warmup_stable_decay
+from .packs import Mix, Packer, Row, Tree, _row
+from .rendering import Renderer
+from .synth import Synthesizer
+from .tokenizer import save_tokenizer, train_tokenizer
 
 # How often a source is the anchor of a row. Found function calling counts far above its size; long dialogues below.
 SHARES = {
@@ -43,8 +44,8 @@ SHARES = {
 # Short rows first, few tools, names more than descriptions: copying is learned there. (until, mix)
 CURRICULUM = (
     (0.30, Mix(length=256, synth=0.55, lone_tool=0.6, distractors=1, keep_descriptions=0.4, read=0.2)),
-    (0.72, Mix(length=384, synth=0.40, lone_tool=0.35, distractors=3, keep_descriptions=0.7, read=0.1)),
-    (1.01, Mix(length=640, synth=0.40, lone_tool=0.35, distractors=5, keep_descriptions=0.9, refine=0.25)),
+    (0.72, Mix(length=384, synth=0.40, lone_tool=0.40, distractors=3, keep_descriptions=0.7, read=0.1)),
+    (1.01, Mix(length=640, synth=0.40, lone_tool=0.40, distractors=5, keep_descriptions=0.9, refine=0.2)),
 )
 TOKENS_A_STEP = 6144
 LEARNED_SHARE = 0.34  # of a batch's positions; the loss is computed on so many, always, to keep shapes fixed
@@ -61,13 +62,13 @@ def make_packer(data: Path, tokenizer: Tokenizer, drafts: Path | None) -> Packer
             pools[example.source].append(example)
     words, phrases = _free_text(pools)
     synth = Synthesizer(random.Random(0), words, phrases)
-    packer = Packer(Renderer(tokenizer), pools, SHARES, synth, synth.rng, _read_drafts(drafts))
-    return packer
+    return Packer(Renderer(tokenizer), pools, SHARES, synth, synth.rng, _read_drafts(drafts))
 
 
 def _free_text(pools: Mapping[str, Sequence[Example]]) -> tuple[list[str], list[str]]:
     """Nouns out of parameter names and phrases out of argument values, for made tools."""
-    words, phrases = set(), set()
+    words: set[str] = set()
+    phrases: set[str] = set()
     for pool in pools.values():
         for example in pool:
             for tool in example.tools:
@@ -96,7 +97,7 @@ def _produce(queue: Any, data: Path, tokenizer: Path, drafts: Path | None, seed:
 
 
 def collate(rows: Sequence[Row]) -> dict[str, np.ndarray[Any, Any]]:
-    fields = ("ids", "positions", "branch", "targets", "weights")
+    fields = ("ids", "positions", "tree", "branch", "targets", "weights")
     batch = {name: np.stack([getattr(row, name) for row in rows]) for name in fields}
     batch["answers"] = np.array(sum(row.answers for row in rows))
     return batch
@@ -113,17 +114,19 @@ def batches(data: Path, tokenizer: Path, drafts: Path | None, seed: int, steps: 
     process.join(timeout=10)
 
 
-def look_mask(branch: Tensor) -> Tensor:
-    """bool [b, 1, n, n]: a token sees the tools and its own branch up to itself; padding sees itself only."""
+def look_mask(tree: Tensor, branch: Tensor) -> Tensor:
+    """bool [b, 1, n, n]: a token sees its tree's tools and its own branch up to itself; padding sees padding only."""
     n = branch.shape[1]
-    same = branch[:, None, :] == branch[:, :, None]
-    seen = same | ((branch[:, None, :] == 0) & (branch[:, :, None] > 0))
+    same_tree = tree[:, None, :] == tree[:, :, None]
+    open_to = (branch[:, None, :] == branch[:, :, None]) | (branch[:, None, :] == 0)
     causal = torch.ones(n, n, dtype=torch.bool).tril()
-    return (seen & causal)[:, None]
+    return (same_tree & open_to & causal)[:, None]
 
 
-def weighted_loss(model: Llama, ids: Tensor, positions: Tensor, mask: Tensor, at: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
-    """Cross-entropy at the flat positions `at`, weighted; the sum of weights is clamped so that padding cannot divide by 0."""
+def weighted_loss(
+    model: Llama, ids: Tensor, positions: Tensor, mask: Tensor, at: Tensor, targets: Tensor, weights: Tensor
+) -> Tensor:
+    """Weighted mean cross-entropy at the flat positions `at`; the divisor is at least 1 (a batch may be empty)."""
     hidden = model.hidden(ids, positions, mask).reshape(-1, model.c.width)[at]
     losses = F.cross_entropy(F.linear(hidden, model.embed.weight).float(), targets, reduction="none")
     return (losses * weights).sum() / weights.sum().clamp(min=1)
@@ -139,12 +142,12 @@ def chosen_positions(weights: Tensor, generator: torch.Generator) -> Tensor:
 
 @torch.no_grad()
 def exact_share(model: Llama, rows: Sequence[tuple[str, Row]]) -> dict[str, tuple[int, int]]:
-    """Per source: answers whose every real choice is the model's first choice, given the right ones before; and how many."""
+    """Per source: answers whose every real choice is the model's first, given the right ones before; and how many."""
     counts: dict[str, list[int]] = defaultdict(lambda: [0, 0])
     for start in range(0, len(rows), 8):
         part = rows[start : start + 8]
         batch = {k: torch.from_numpy(v) for k, v in collate([row for _, row in part]).items()}
-        hidden = model.hidden(batch["ids"], batch["positions"], look_mask(batch["branch"]))
+        hidden = model.hidden(batch["ids"], batch["positions"], look_mask(batch["tree"], batch["branch"]))
         for i, (source, _) in enumerate(part):
             at = batch["weights"][i] >= 1
             guess = F.linear(hidden[i][at], model.embed.weight).argmax(-1)
@@ -163,7 +166,7 @@ def dev_rows(path: Path, renderer: Renderer, per_source: int, length: int = 640)
         branch = renderer.messages(example.messages, example.tools) + renderer.answer(example.calls, example.tools)
         if len(head.ids) + len(branch.ids) <= length:
             seen[example.source] += 1
-            rows.append((example.source, _row(head, [branch], length)))
+            rows.append((example.source, _row([Tree(head, [branch])], length)))
     return rows
 
 
@@ -180,7 +183,7 @@ class Run:
             config, tensors, facts = load_checkpoint(checkpoint)
             self.start = int(facts["step"])  # type: ignore[call-overload]
         self.model = Llama(config).bfloat16()
-        self.optimizer = Optimizer(self.model)
+        self.optimizer = Optimizer(self.model, matrix_lr=0.012, other_lr=6e-4)
         if tensors:
             self.optimizer.load(_unpacked(tensors, self.start))
         self.log_file = (out / "log.jsonl").open("a", encoding="utf-8")
@@ -197,7 +200,9 @@ class Run:
         save_checkpoint(self.out / "checkpoint.safetensors", self.model.c, tensors, {"step": step, "seed": self.seed})
         to_hugging_face(self.optimizer.masters, self.model.c, self.out / "hf")
 
-    def train(self, stream: Iterator[Any], dev: Sequence[tuple[str, Row]], *, every: int, minutes_a_save: float) -> None:
+    def train(
+        self, stream: Iterator[Any], dev: Sequence[tuple[str, Row]], *, every: int, minutes_a_save: float
+    ) -> None:
         loss_fn = torch.compile(weighted_loss, dynamic=False)
         generator = torch.Generator()
         began = saved = time.monotonic()
@@ -209,7 +214,7 @@ class Run:
             data = {name: torch.from_numpy(array) for name, array in batch.items()}
             at = chosen_positions(data["weights"], generator)
             loss = loss_fn(
-                self.model, data["ids"], data["positions"], look_mask(data["branch"]), at,
+                self.model, data["ids"], data["positions"], look_mask(data["tree"], data["branch"]), at,
                 data["targets"].reshape(-1)[at], data["weights"].reshape(-1)[at],
             )  # fmt: skip
             loss.backward()  # type: ignore[no-untyped-call]
@@ -255,22 +260,23 @@ def tokenizer_texts(data: Path) -> Iterator[str]:
                     yield f"{name} {schema.get('description', '')[:200]}"
 
 
-@click.command()
-@click.option("--data", type=click.Path(exists=True, dir_okay=False, path_type=Path), required=True)
-@click.option("--dev", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the run; an unfinished one is resumed.")
-@click.option("--steps", default=6000, show_default=True)
-@click.option("--drafts", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="The model's own drafts (JSONL).")
-@click.option("--layers", default=8, show_default=True)
-@click.option("--width", default=256, show_default=True)
-@click.option("--seed", default=1, show_default=True)
-@click.option("--threads", default=2, show_default=True)
-@click.option("--eval-every", default=500, show_default=True)
-def main(data: Path, dev: Path | None, out: Path, steps: int, drafts: Path | None, layers: int, width: int, seed: int, threads: int, eval_every: int) -> None:
-    """Train the small bundled model from scratch (see models/nano/README.md for the recipe that was used)."""
+def train_model(
+    *,
+    data: Path,
+    dev: Path | None,
+    out: Path,
+    steps: int,
+    drafts: Path | None,
+    layers: int,
+    width: int,
+    seed: int,
+    threads: int,
+    eval_every: int,
+) -> None:
+    """Train in the folder `out`, or resume there. `width` is a multiple of 128: heads are 64 wide, two share their keys."""
     torch.set_num_threads(threads)
-    config = ModelConfig(width=width, n_layers=layers, n_heads=width // 64, n_kv_heads=width // 128, head_dim=64, ffn=3 * width)
-    out.mkdir(parents=True, exist_ok=True)
+    heads = width // 64
+    config = ModelConfig(width=width, n_layers=layers, n_heads=heads, n_kv_heads=heads // 2, head_dim=64, ffn=3 * width)
     tokenizer_file = out / "hf" / "tokenizer.json"
     if not tokenizer_file.exists():
         save_tokenizer(train_tokenizer(tokenizer_texts(data), config.vocab_size), tokenizer_file.parent)
@@ -282,7 +288,3 @@ def main(data: Path, dev: Path | None, out: Path, steps: int, drafts: Path | Non
     rows = dev_rows(dev, renderer, per_source=40) if dev else []
     stream = batches(data, tokenizer_file, drafts, seed, range(run.start, steps), steps)
     run.train(stream, rows, every=eval_every, minutes_a_save=5)
-
-
-if __name__ == "__main__":
-    main()

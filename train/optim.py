@@ -1,7 +1,7 @@
 """Muon for matrices, AdamW for the rest, float32 masters under bfloat16 weights.
 
-Muon (Keller Jordan, 2024): momentum, then the nearest orthogonal matrix to it by five Newton-Schulz steps, so that every
-direction of a matrix learns at the same rate. Fused matrices are orthogonalised part by part.
+Muon (Keller Jordan, 2024): momentum, then the nearest orthogonal matrix to it by five Newton-Schulz steps, so that
+every direction of a matrix learns at the same rate. Fused matrices are orthogonalised part by part.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from toolace_edge.train.model import Llama
+from .model import Llama
 
 
 def orthogonal(g: Tensor) -> Tensor:
@@ -23,13 +23,14 @@ def orthogonal(g: Tensor) -> Tensor:
     for _ in range(5):
         a = x @ x.T
         x = 3.4445 * x + (-4.7750 * a + 2.0315 * (a @ a)) @ x
-    return (x if wide else x.T).float()
+    orthogonalised: Tensor = x if wide else x.T
+    return orthogonalised.float()
 
 
 class Optimizer:
     """Steps a Llama in place. `lr` is scaled from outside by the schedule (0..1)."""
 
-    def __init__(self, model: Llama, *, matrix_lr: float = 0.02, other_lr: float = 3e-3, decay: float = 0.01) -> None:
+    def __init__(self, model: Llama, *, matrix_lr: float = 0.012, other_lr: float = 6e-4, decay: float = 0.01) -> None:
         c = model.c
         q, kv = c.n_heads * c.head_dim, c.n_kv_heads * c.head_dim
         self.parts: dict[str, list[int]] = {}
@@ -65,13 +66,13 @@ class Optimizer:
         momentum = self.first[name].lerp_(g, 0.05)
         g = g.lerp(momentum, 0.95)
         master.mul_(1 - lr * self.decay)
-        for rows, part in zip(master.split(self.parts[name]), g.split(self.parts[name]), strict=True):
+        for rows, part in zip(*(torch.split(whole, self.parts[name]) for whole in (master, g)), strict=True):
             rows.add_(orthogonal(part), alpha=-lr * max(1.0, part.shape[0] / part.shape[1]) ** 0.5)
 
     def _adamw(self, name: str, master: Tensor, g: Tensor, lr: float) -> None:
         m = self.first[name].lerp_(g, 0.1)
-        v = self.second[name].lerp_(g * g, 0.05)
-        hat = (m / (1 - 0.9**self.steps)) / ((v / (1 - 0.95**self.steps)).sqrt() + 1e-8)
+        v = self.second[name].lerp_(g * g, 0.01)
+        hat = (m / (1 - 0.9**self.steps)) / ((v / (1 - 0.99**self.steps)).sqrt() + 1e-8)
         master.add_(hat, alpha=-lr)
 
     def state(self) -> dict[str, Any]:
@@ -85,7 +86,7 @@ class Optimizer:
             p.copy_(self.masters[name])
 
 
-def warmup_stable_decay(progress: float, *, warmup: float = 0.01, decay_from: float = 0.6) -> float:
+def warmup_stable_decay(progress: float, *, warmup: float = 0.01, decay_from: float = 0.55) -> float:
     """Learning-rate scale at `progress` (0..1): up, flat, then straight down to a fiftieth."""
     if progress < warmup:
         return max(progress / warmup, 0.02)

@@ -15,10 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolace_edge.messages import Message, Tool, ToolCall
-from toolace_edge.train.augment import corrupt, restyle
-from toolace_edge.train.examples import Example, ordered
-from toolace_edge.train.rendering import Piece, Renderer, without_weights
-from toolace_edge.train.synth import Made, Synthesizer
+
+from .augment import corrupt, restyle
+from .examples import Example, ordered
+from .rendering import Piece, Renderer, without_weights
+from .synth import Made, Synthesizer
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,19 +30,35 @@ class Mix:
     synth: float = 0.4  # rows whose anchor is made, not found
     lone_tool: float = 0.35  # rows that show the called tools only
     distractors: int = 3  # at most so many others
-    no_call: float = 0.4  # branches where nothing should be called
+    no_call: float = 0.35  # for each request that calls, one that should not, this often
     refine: float = 0.12  # branches that rewrite a draft
     unchanged: float = 0.5  # of those, drafts that are right already
     keep_descriptions: float = 0.7
     read: float = 0.0  # weight of predicting the request's own words
 
 
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """A block of tools and the branches that look at it."""
+
+    head: Piece
+    branches: list[Piece]
+
+    @property
+    def size(self) -> int:
+        return len(self.head.ids) + sum(len(branch.ids) for branch in self.branches)
+
+
 @dataclass(slots=True)
 class Row:
-    """Arrays of shape [length]: token ids, positions, branch (0 = tools, -1 = padding), next token and its weight."""
+    """Arrays of shape [length]: token ids, positions, tree, branch within it (0 = tools), next token and its weight.
+
+    Padding has tree and branch -1.
+    """
 
     ids: NDArray[np.int64]
     positions: NDArray[np.int64]
+    tree: NDArray[np.int64]
     branch: NDArray[np.int64]
     targets: NDArray[np.int64]
     weights: NDArray[np.float32]
@@ -67,24 +84,28 @@ class Packer:
         self.drafts = drafts or {}
 
     def row(self, mix: Mix) -> Row:
-        """One row; tries again where an anchor is longer than the row."""
-        while True:
+        """One row of as many trees as fit; tries again where an anchor is longer than what is left."""
+        trees: list[Tree] = []
+        room, tries = mix.length, 0
+        while not trees or (room > 60 and tries < 4):
+            tries += 1
             made = None
             if self.rng.random() < mix.synth:
                 made = self.synth.make_tool()
-                count = 1 if self.rng.random() < 0.75 else self.rng.choice((2, 2, 3, 4))
-                anchor = self.synth.parallel(made, count)
+                anchor = self.synth.parallel(made, 1 if self.rng.random() < 0.75 else self.rng.choice((2, 2, 3, 4)))
             else:
                 anchor = self.found()
-            row = self._build(anchor, made, mix)
-            if row is not None:
-                return row
+            tree = self._tree(anchor, made, mix, room)
+            if tree is not None:
+                trees.append(tree)
+                room -= tree.size
+        return _row(trees, mix.length)
 
     def found(self) -> Example:
         source = self.rng.choices(self.sources, self.shares)[0]
         return self.rng.choice(self.pools[source])
 
-    def _build(self, anchor: Example, made: Made | None, mix: Mix) -> Row | None:
+    def _tree(self, anchor: Example, made: Made | None, mix: Mix, room: int) -> Tree | None:
         examples = [anchor]
         tools = list(anchor.gold_tools if self.rng.random() < mix.lone_tool else self._cut(anchor, mix))
         if not tools:
@@ -101,33 +122,40 @@ class Packer:
         shown = restyle(Example("", tuple(tools), (), ()), self.rng, keep_descriptions=mix.keep_descriptions)
         rename = {old.name: (new, old) for old, new in zip(tools, shown.tools, strict=True)}
         head = self.renderer.tools(shown.tools)
-        if len(head.ids) > mix.length * 0.75:
+        if len(head.ids) > room * 0.8:
             return None
         branches: list[Piece] = []
-        room = mix.length - len(head.ids)
+        room -= len(head.ids)
         for example in examples:
             room = self._add(branches, self._branch(example, shown.tools, rename, mix), room)
         if not branches:
             return None
-        return self._fill(head, branches, room, made, examples, shown.tools, rename, mix)
+        self._fill(branches, room, made, examples, shown.tools, rename, mix)
+        return Tree(head, branches)
 
-    def _fill(self, head: Piece, branches: list[Piece], room: int, made: Made | None, examples: list[Example],
-              tools: Sequence[Tool], rename: Mapping[str, tuple[Tool, Tool]], mix: Mix) -> Row:  # fmt: skip
-        again_from = list(examples)
-        for _ in range(12):
-            if room < 24:
-                break
+    def _fill(
+        self,
+        branches: list[Piece],
+        room: int,
+        made: Made | None,
+        examples: list[Example],
+        tools: Sequence[Tool],
+        rename: Mapping[str, tuple[Tool, Tool]],
+        mix: Mix,
+    ) -> None:
+        """More branches about these tools: other requests for a made one, refinements, requests that none can serve."""
+        for example in examples:
             if self.rng.random() < mix.no_call:
-                branch = self._no_call(tools, made, mix)
-            elif made is not None:
+                room = self._add(branches, self._no_call(tools, made, mix), room)
+            if self.rng.random() < mix.refine:
+                room = self._add(branches, self._branch(example, tools, rename, mix, refine=True), room)
+        for _ in range(self.rng.randint(0, 4) if made is not None else 0):
+            if made is not None and self.rng.random() >= mix.no_call / 2:
                 again = self.synth.parallel(made, 1 if self.rng.random() < 0.8 else 2)
                 branch = self._branch(again, tools, rename, mix)
-            elif again_from:
-                branch = self._branch(again_from.pop(), tools, rename, mix, refine=True)
             else:
                 branch = self._no_call(tools, made, mix)
             room = self._add(branches, branch, room)
-        return _row(head, branches, mix.length)
 
     def _add(self, branches: list[Piece], branch: Piece | None, room: int) -> int:
         if branch is None or len(branch.ids) > room:
@@ -139,7 +167,11 @@ class Packer:
         gold = list(anchor.gold_tools)
         others = [tool for tool in anchor.tools if tool not in gold]
         while len(others) < mix.distractors and self.rng.random() < 0.5:
-            more = self.synth.make_tool().tool if self.rng.random() < 0.4 else self.rng.choice(self.found().tools or (None,))
+            more = (
+                self.synth.make_tool().tool
+                if self.rng.random() < 0.4
+                else self.rng.choice(self.found().tools or (None,))
+            )
             if more is None or any(more.name == tool.name for tool in (*others, *gold)):
                 break
             others.append(more)
@@ -164,8 +196,14 @@ class Packer:
             piece = Piece(piece.ids, [mix.read if self.rng.random() < 0.25 else 0.0 for _ in piece.ids])
         return piece
 
-    def _draft(self, example: Example, gold: tuple[ToolCall, ...], tools: Sequence[Tool], rename: Mapping[str, tuple[Tool, Tool]],
-               mix: Mix) -> tuple[ToolCall, ...]:  # fmt: skip
+    def _draft(
+        self,
+        example: Example,
+        gold: tuple[ToolCall, ...],
+        tools: Sequence[Tool],
+        rename: Mapping[str, tuple[Tool, Tool]],
+        mix: Mix,
+    ) -> tuple[ToolCall, ...]:
         """What the model itself answered, where that is known; else the gold calls or a made mistake."""
         sampled = self.drafts.get(example.request)
         if sampled and self.rng.random() < 0.8:
@@ -211,7 +249,7 @@ def _paired(old: Tool, new: Tool) -> list[str]:
     """New names in the order of the old properties. Restyling may have shuffled them: pair by schema identity."""
     left = list(new.parameters["properties"].items())
     names = []
-    for key, schema in old.parameters["properties"].items():
+    for key in old.parameters["properties"]:
         flat = _flat(key)
         found = next((i for i, (name, _) in enumerate(left) if name == key), None)
         if found is None:
@@ -236,18 +274,23 @@ def _alike(a: Tool, b: Tool) -> bool:
     return len(one & two) >= max(2, 0.4 * min(len(one), len(two)))
 
 
-def _row(head: Piece, branches: Sequence[Piece], length: int) -> Row:
+def _row(trees: Sequence[Tree], length: int) -> Row:
     ids = np.zeros(length, np.int64)
     positions = np.zeros(length, np.int64)
+    tree_of = np.full(length, -1, np.int64)
     branch = np.full(length, -1, np.int64)
     targets = np.zeros(length, np.int64)
     weights = np.zeros(length, np.float32)
-    at, start = len(head.ids), len(head.ids)
-    ids[:at], positions[:at], branch[:at] = head.ids, np.arange(at), 0
-    for number, piece in enumerate(branches, 1):
-        end = at + len(piece.ids)
-        ids[at:end], branch[at:end] = piece.ids, number
-        positions[at:end] = np.arange(start, start + len(piece.ids))
-        targets[at : end - 1], weights[at : end - 1] = piece.ids[1:], piece.weights[1:]
-        at = end
-    return Row(ids, positions, branch, targets, weights, len(branches))
+    at = 0
+    for number, tree in enumerate(trees):
+        head = len(tree.head.ids)
+        ids[at : at + head], positions[at : at + head], branch[at : at + head] = tree.head.ids, np.arange(head), 0
+        tree_of[at : at + tree.size] = number
+        at += head
+        for one, piece in enumerate(tree.branches, 1):
+            end = at + len(piece.ids)
+            ids[at:end], branch[at:end] = piece.ids, one
+            positions[at:end] = np.arange(head, head + len(piece.ids))
+            targets[at : end - 1], weights[at : end - 1] = piece.ids[1:], piece.weights[1:]
+            at = end
+    return Row(ids, positions, tree_of, branch, targets, weights, sum(len(tree.branches) for tree in trees))

@@ -1,4 +1,4 @@
-"""Text to token ids with a weight each: what a decoder will be forced to write counts little, what it chooses counts fully."""
+"""Text to token ids with weights: what a decoder will be forced to write counts little, what it chooses, fully."""
 
 from __future__ import annotations
 

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from toolace_edge.messages import Message, Tool, ToolCall
-from toolace_edge.train.examples import Example
-from toolace_edge.train.synth_values import Value, ValueMaker
+
+from .examples import Example
+from .synth_values import Value, ValueMaker
 
 BANK = Path(__file__).with_name("synth_bank.txt")
 
@@ -64,13 +65,18 @@ def _read_bank() -> tuple[list[Noun], list[tuple[tuple[str, ...], tuple[str, ...
         else:
             words, kind, units, choices = (part.strip() for part in (line + ";;;").split(";")[:4])
             nouns.append(
-                Noun(tuple(words.split("|")), kind, tuple(filter(None, units.split("|"))), tuple(filter(None, choices.split("|"))))
+                Noun(
+                    tuple(words.split("|")),
+                    kind,
+                    tuple(filter(None, units.split("|"))),
+                    tuple(filter(None, choices.split("|"))),
+                )
             )
     return nouns, actions
 
 
 class Synthesizer:
-    """Makes tools and examples. `words` are free nouns (for names that no bank could list), `phrases` free text values."""
+    """Makes tools and examples. `words` are free nouns (for names that no bank could list), `phrases` free texts."""
 
     def __init__(self, rng: random.Random, words: Sequence[str], phrases: Sequence[str]) -> None:
         self.rng = rng
@@ -99,7 +105,8 @@ class Synthesizer:
 
     def _free_noun(self) -> Noun:
         kind = self.rng.choices(
-            ("phrase", "int", "float", "word", "name", "bool", "list_word", "list_num", "id"), (24, 18, 12, 14, 8, 6, 7, 7, 4)
+            ("phrase", "int", "float", "word", "name", "bool", "list_word", "list_num", "id"),
+            (24, 18, 12, 14, 8, 6, 7, 7, 4),
         )[0]
         words = self.rng.choice(self.words)
         if self.rng.random() < 0.4:
@@ -135,7 +142,9 @@ class Synthesizer:
         rng = self.rng
         other = rng.choice(noun.words)
         unit = f" in {rng.choice(noun.units)}" if noun.units and rng.random() < 0.5 else ""
-        text = rng.choice(("The {}{}.", "The {}{}", "{}{}", "{}{} to use", "Value of the {}{}.", "The {}{} for the request.")).format(other, unit)
+        text = rng.choice(
+            ("The {}{}.", "The {}{}", "{}{}", "{}{} to use", "Value of the {}{}.", "The {}{} for the request.")
+        ).format(other, unit)
         if noun.choices and rng.random() < 0.3:
             text += " One of " + ", ".join(noun.choices[:4])
         elif rng.random() < 0.1:
@@ -157,8 +166,15 @@ class Synthesizer:
             return ""
         verb = rng.choice((verb, self._other_verb(verb)))
         text = rng.choice(
-            (f"{verb} the {thing}", f"{verb} {thing}", f"{verb} a {thing}", f"{_third(verb)} the {thing}", f"Use this to {verb} a {thing}",
-             f"{_third(verb)} {thing} for the given values", f"{verb} the {thing} based on the parameters given")
+            (
+                f"{verb} the {thing}",
+                f"{verb} {thing}",
+                f"{verb} a {thing}",
+                f"{_third(verb)} the {thing}",
+                f"Use this to {verb} a {thing}",
+                f"{_third(verb)} {thing} for the given values",
+                f"{verb} the {thing} based on the parameters given",
+            )
         )
         return text[0].upper() + text[1:] + rng.choice((".", ".", ""))
 
@@ -189,32 +205,71 @@ class Synthesizer:
         rng, noun = self.rng, slot.noun
         word = rng.choice((slot.word, slot.word, rng.choice(noun.words)))
         if noun.kind == "bool":
-            return rng.choice((f"with {word}", f"{word} on", f"{word} enabled", f"include {word}") if value.value else
-                              (f"without {word}", f"no {word}", f"{word} off", f"{word} disabled"))
+            return rng.choice(
+                (f"with {word}", f"{word} on", f"{word} enabled", f"include {word}")
+                if value.value
+                else (f"without {word}", f"no {word}", f"{word} off", f"{word} disabled")
+            )
         unit = rng.choice(noun.units) if noun.units and rng.random() < 0.75 else ""
         amount = f"{value.said}{'' if unit in ('%', '°C') else ' '}{unit}".strip() if unit else value.said
         if noun.choices and rng.random() < 0.5:
-            return rng.choice((f"in {amount}", f"{amount} {word}", f"as {amount}", f"using {amount}", f"the {amount} one"))
+            return rng.choice(
+                (f"in {amount}", f"{amount} {word}", f"as {amount}", f"using {amount}", f"the {amount} one")
+            )
         if noun.kind in ("city", "place", "country") and rng.random() < 0.6:
             return rng.choice(("in", "for", "near", "from", "at")) + f" {amount}"
         if noun.kind in ("date", "time", "year") and rng.random() < 0.6:
             return rng.choice(("on", "for", "at", "in", "from", "of")) + f" {amount}"
         if noun.kind in ("phrase", "title", "name", "word") and rng.random() < 0.45:
             quoted = rng.choice((f"'{amount}'", f'"{amount}"', amount, amount))
-            return rng.choice((f"{quoted}", f"called {quoted}", f"for {quoted}", f"named {quoted}", f"about {quoted}", f"by {quoted}", f"{word} {quoted}"))
+            return rng.choice(
+                (
+                    f"{quoted}",
+                    f"called {quoted}",
+                    f"for {quoted}",
+                    f"named {quoted}",
+                    f"about {quoted}",
+                    f"by {quoted}",
+                    f"{word} {quoted}",
+                )
+            )
         if unit and rng.random() < 0.4:
             return rng.choice((f"{amount} {word}", f"{amount} of {word}", f"{amount} for {word}", amount))
         return rng.choice(
-            (f"{word} {amount}", f"{word} of {amount}", f"a {word} of {amount}", f"the {word} is {amount}", f"{word}: {amount}", f"{word} = {amount}",
-             f"with {word} {amount}", f"{word} equal to {amount}", f"{amount} as the {word}", f"{amount} as {word}", f"whose {word} is {amount}")
+            (
+                f"{word} {amount}",
+                f"{word} of {amount}",
+                f"a {word} of {amount}",
+                f"the {word} is {amount}",
+                f"{word}: {amount}",
+                f"{word} = {amount}",
+                f"with {word} {amount}",
+                f"{word} equal to {amount}",
+                f"{amount} as the {word}",
+                f"{amount} as {word}",
+                f"whose {word} is {amount}",
+            )
         )
 
     def _sentence(self, made: Made, phrases: list[str]) -> str:
         rng = self.rng
         verb, thing = rng.choice((made.verb, self._other_verb(made.verb))), made.thing
         head = rng.choice(
-            (f"{verb} the {thing}", f"{verb} a {thing}", f"{verb} {thing}", f"can you {verb} the {thing}", f"I want to {verb} the {thing}", f"please {verb} the {thing}",
-             f"what is the {thing}", f"what's the {thing}", f"I need the {thing}", f"help me {verb} the {thing}", f"could you {verb} {thing} for me", f"I need to {verb} a {thing}", f"{thing}")
+            (
+                f"{verb} the {thing}",
+                f"{verb} a {thing}",
+                f"{verb} {thing}",
+                f"can you {verb} the {thing}",
+                f"I want to {verb} the {thing}",
+                f"please {verb} the {thing}",
+                f"what is the {thing}",
+                f"what's the {thing}",
+                f"I need the {thing}",
+                f"help me {verb} the {thing}",
+                f"could you {verb} {thing} for me",
+                f"I need to {verb} a {thing}",
+                f"{thing}",
+            )
         )
         joined = _join(rng, phrases)
         form = rng.random()
@@ -225,7 +280,13 @@ class Synthesizer:
         elif form < 0.8:
             text = rng.choice(("", "with ", "given ", "for ", "I have ")) + joined + ", " + head
         else:
-            text = rng.choice(("I have ", "here is what I know: ", "we have ", "")) + joined + ". " + head[0].upper() + head[1:]
+            text = (
+                rng.choice(("I have ", "here is what I know: ", "we have ", ""))
+                + joined
+                + ". "
+                + head[0].upper()
+                + head[1:]
+            )
         end = "?" if head.startswith(("what", "can", "could")) and form < 0.6 else rng.choice((".", ".", "", ""))
         if rng.random() < 0.75:
             text = text[0].upper() + text[1:]
@@ -242,17 +303,26 @@ class Synthesizer:
     def parallel(self, made: Made, count: int) -> Example:
         if count == 1:
             text, arguments = self.request(made) or ("", {})
-            calls = (ToolCall(made.tool.name, arguments),)
-            return Example("synth", (made.tool,), (Message("user", text),), calls)
+            call = ToolCall(made.tool.name, arguments)
+            return Example("synth", (made.tool,), (Message("user", text),), (call,))
         said = [slot for slot in made.slots if slot.required or self.rng.random() < 0.3]
-        shared = {s.name: self.values.make(s.noun.kind, s.noun.choices) for s in said if len(said) > 1 and self.rng.random() < 0.3}
+        shared = {
+            s.name: self.values.make(s.noun.kind, s.noun.choices)
+            for s in said
+            if len(said) > 1 and self.rng.random() < 0.3
+        }
         if len(shared) == len(said):
             shared.popitem()
-        rows = [{s.name: shared.get(s.name) or self.values.make(s.noun.kind, s.noun.choices) for s in said} for _ in range(count)]
+        rows = [
+            {s.name: shared.get(s.name) or self.values.make(s.noun.kind, s.noun.choices) for s in said}
+            for _ in range(count)
+        ]
         parts = [_join(self.rng, [self._phrase(s, row[s.name]) for s in said if s.name not in shared]) for row in rows]
         common = [self._phrase(s, shared[s.name]) for s in said if s.name in shared]
         joiner = self.rng.choice((", and ", "; ", ", then ", " and also ", " and ", ". Also "))
-        text = self._sentence(made, [*common, joiner.join(parts)] if self.rng.random() < 0.7 else [joiner.join(parts), *common])
+        text = self._sentence(
+            made, [*common, joiner.join(parts)] if self.rng.random() < 0.7 else [joiner.join(parts), *common]
+        )
         if self.rng.random() < 0.3:
             text = self.rng.choice((f"{count} times: ", "do this for all of them: ", "for each: ")) + text
         calls = tuple(ToolCall(made.tool.name, {k: v.value for k, v in row.items()}) for row in rows)

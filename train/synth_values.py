@@ -14,12 +14,26 @@ _TYPES = {
 _SMALL = "zero one two three four five six seven eight nine ten eleven twelve".split()
 _MONTHS = "January February March April May June July August September October November December".split()
 _CITIES = (
-    "Paris|London|New York|San Francisco|Tokyo|Berlin|Madrid|Rome|Sydney|Toronto|Los Angeles|Chicago|Boston|Seattle|Mumbai|Cairo|Lagos|Lima|Oslo|Vienna|Prague|"
-    "Dublin|Miami|Dallas|Denver|Beijing|Shanghai|Seoul|Bangkok|Nairobi|Istanbul|Moscow|Amsterdam|Lisbon|Athens|Warsaw|Houston|Phoenix|Las Vegas|San Diego"
-).split("|")
-_COUNTRIES = "France|Germany|Japan|Brazil|Canada|India|China|Italy|Spain|Mexico|Egypt|Kenya|Norway|Sweden|Poland|Turkey|Chile|Peru|USA|UK|Australia|Greece".split("|")
-_FIRST = "John Mary Anna Peter Maria David Laura James Emma Lucas Sofia Ahmed Wei Priya Carlos Elena Tom Alice Bob Sarah Michael Linda Omar Yuki Hans Ivan".split()
-_LAST = "Smith Johnson Brown Garcia Miller Davis Lopez Wilson Anderson Taylor Moore Lee White Harris Clark Walker Young King Wright Scott Green Baker Khan Silva".split()
+    """
+Paris|London|New York|San Francisco|Tokyo|Berlin|Madrid|Rome|Sydney|Toronto|Los Angeles|Chicago|Boston|Seattle|Mumbai
+Cairo|Lagos|Lima|Oslo|Vienna|Prague|Dublin|Miami|Dallas|Denver|Beijing|Shanghai|Seoul|Bangkok|Nairobi|Istanbul|Moscow
+Amsterdam|Lisbon|Athens|Warsaw|Houston|Phoenix|Las Vegas|San Diego
+""".strip()
+    .replace("\n", "|")
+    .split("|")
+)
+_COUNTRIES = """
+France Germany Japan Brazil Canada India China Italy Spain Mexico Egypt Kenya Norway Sweden Poland Turkey Chile Peru
+USA UK Australia Greece
+""".split()
+_FIRST = """
+John Mary Anna Peter Maria David Laura James Emma Lucas Sofia Ahmed Wei Priya Carlos Elena Tom Alice Bob Sarah Michael
+Linda Omar Yuki Hans Ivan
+""".split()
+_LAST = """
+Smith Johnson Brown Garcia Miller Davis Lopez Wilson Anderson Taylor Moore Lee White Harris Clark Walker Young King
+Wright Scott Green Baker Khan Silva
+""".split()
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,12 +117,17 @@ class ValueMaker:
     def _float(self) -> Value:
         if self.rng.random() < 0.45:
             return self._int()
-        number = round(self.rng.choice((self.rng.uniform(0, 1), self.rng.uniform(0, 20), self.rng.uniform(0, 500))), self.rng.choice((1, 2, 2, 3)))
+        number = round(
+            self.rng.choice((self.rng.uniform(0, 1), self.rng.uniform(0, 20), self.rng.uniform(0, 500))),
+            self.rng.choice((1, 2, 2, 3)),
+        )
         number = -number if self.rng.random() < 0.05 else number
         return Value(number, f"{number:g}") if abs(number) >= 0.001 else self._int()
 
     def _money(self) -> Value:
-        number = self.rng.choice((self.rng.randint(1, 99), self.rng.randint(1, 99) * 100, self.rng.randint(1, 500) * 1000))
+        number = self.rng.choice(
+            (self.rng.randint(1, 99), self.rng.randint(1, 99) * 100, self.rng.randint(1, 500) * 1000)
+        )
         said = f"{number:,}" if self.rng.random() < 0.6 else str(number)
         return Value(number, self.rng.choice((f"${said}", f"${said}", f"{said} dollars", said)))
 
@@ -138,7 +157,9 @@ class ValueMaker:
 
     def _time(self) -> Value:
         hour, minute = self.rng.randint(1, 12), self.rng.choice((0, 0, 15, 30, 45, 20))
-        text = self.rng.choice((f"{hour}:{minute:02} {self.rng.choice(('am', 'pm', 'AM', 'PM'))}", f"{hour + 6}:{minute:02}"))
+        text = self.rng.choice(
+            (f"{hour}:{minute:02} {self.rng.choice(('am', 'pm', 'AM', 'PM'))}", f"{hour + 6}:{minute:02}")
+        )
         return Value(text, text)
 
     def _same(self, text: str) -> Value:
@@ -152,7 +173,9 @@ class ValueMaker:
 
     def _place(self) -> Value:
         city = self.rng.choice(_CITIES)
-        return self._same(self.rng.choice((city, f"{city}, {self.rng.choice(_COUNTRIES)}", self.rng.choice(_COUNTRIES))))
+        return self._same(
+            self.rng.choice((city, f"{city}, {self.rng.choice(_COUNTRIES)}", self.rng.choice(_COUNTRIES)))
+        )
 
     def _name(self) -> Value:
         first = self.rng.choice(_FIRST)
@@ -174,14 +197,19 @@ class ValueMaker:
         return self._same(rng.choice((digits, letters + digits, f"{letters}-{digits}", letters.lower() + "_" + digits)))
 
     def _symbol(self) -> Value:
-        return self._same(self.rng.choice("AAPL GOOG TSLA MSFT AMZN NFLX BTC ETH USD EUR JPY GBP INR IBM NVDA META".split()))
+        return self._same(
+            self.rng.choice("AAPL GOOG TSLA MSFT AMZN NFLX BTC ETH USD EUR JPY GBP INR IBM NVDA META".split())
+        )
 
     def _email(self) -> Value:
         first, last = self.rng.choice(_FIRST).lower(), self.rng.choice(_LAST).lower()
         return self._same(f"{first}.{last}@{self.rng.choice(('example.com', 'mail.org', 'company.net'))}")
 
     def _url(self) -> Value:
-        return self._same(f"https://{self.rng.choice(('www.', ''))}{self._word().value.lower()}.{self.rng.choice(('com', 'org', 'io/page'))}")
+        return self._same(
+            f"https://{self.rng.choice(('www.', ''))}{self._word().value.lower()}"
+            f".{self.rng.choice(('com', 'org', 'io/page'))}"
+        )
 
     def _point(self) -> Value:
         x, y = self._int(), self._int()

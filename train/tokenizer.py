@@ -20,7 +20,8 @@ from toolace_edge.formats.compact import SPECIAL_TOKENS
 
 # Llama 3's pre-tokenizer, as llama.cpp's `llama-bpe` has it built in.
 LLAMA3_PATTERN = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 _CLASSES = r"\p{Lu}?[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|\p{Lu}+(?!\p{Ll})|\p{L}|\p{N}|\s|[^\s\p{L}\p{N}]"
 # The joints of compact JSON. Both sides of each are certain, so one token costs nothing in choice.
