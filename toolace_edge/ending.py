@@ -37,7 +37,8 @@ class Ending:
         self._mask = Mask(tokenizer.vocab_size)
 
     def allows(self, state: LLMatcher, token: int) -> bool:
-        return token in self._mask.allowed(state)
+        # validate_tokens is far cheaper than a mask, but does not count a vocabulary's own end token.
+        return state.validate_tokens([token]) == 1 or token in self._mask.allowed(state)
 
     def path(self, matcher: LLMatcher, limit: int) -> list[int] | None:
         """The tokens of one way to the end, None where it has more than `limit`."""
