@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from toolace_edge.convert.checkpoint import read_checkpoint, read_config
 
 from tests.checkpoints import CONFIG, LLAMA3_SCALING, random_tensors, write_checkpoint, write_safetensors
+from toolace_edge.convert.checkpoint import read_checkpoint, read_config
 from toolace_edge.errors import ModelError
 
 NORM = "model.norm.weight"

@@ -59,7 +59,7 @@ def weather(required: tuple[str, ...] = ("city",)) -> Tool:
 
 def make_packer(renderer: Renderer, seed: int = 7) -> Packer:
     rng = random.Random(seed)
-    synth = Synthesizer(rng, ["river", "lamp post", "contract"], ["blue suede shoes", "fix the roof", "New York"])
+    synth = Synthesizer(rng, ["river", "lamp post", "contract"], ["blue suede shoes", "fix the roof"], ["Oslo", "tea"])
     call = ToolCall("get_weather", {"city": "New York"})
     found = Example("found", (weather(),), (Message("user", "weather in New York"),), (call,))
     return Packer(renderer, {"found": [found]}, {"found": 1.0}, synth, rng)
@@ -166,7 +166,7 @@ def test_only_answers_are_learned_and_each_ends(renderer: Renderer) -> None:
 
 
 def test_made_calls_obey_their_schemas_and_say_their_values() -> None:
-    synth = Synthesizer(random.Random(5), ["river", "lamp"], ["blue suede shoes"])
+    synth = Synthesizer(random.Random(5), ["river", "lamp"], ["blue suede shoes"], ["Oslo", "tea", "green"])
     for _ in range(300):
         example = synth.example()
         tools = {tool.name: tool for tool in example.tools}

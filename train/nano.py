@@ -44,8 +44,8 @@ SHARES = {
 # Short rows first, few tools, names more than descriptions: copying is learned there. (until, mix)
 CURRICULUM = (
     (0.30, Mix(length=256, synth=0.55, lone_tool=0.6, distractors=1, keep_descriptions=0.4, read=0.2)),
-    (0.72, Mix(length=384, synth=0.40, lone_tool=0.40, distractors=3, keep_descriptions=0.7, read=0.1)),
-    (1.01, Mix(length=640, synth=0.40, lone_tool=0.40, distractors=5, keep_descriptions=0.9, refine=0.2)),
+    (0.68, Mix(length=384, synth=0.55, lone_tool=0.40, distractors=3, keep_descriptions=0.7, read=0.1)),
+    (1.01, Mix(length=640, synth=0.45, lone_tool=0.40, distractors=5, keep_descriptions=0.9, refine=0.2)),
 )
 TOKENS_A_STEP = 6144
 LEARNED_SHARE = 0.34  # of a batch's positions; the loss is computed on so many, always, to keep shapes fixed
@@ -60,23 +60,24 @@ def make_packer(data: Path, tokenizer: Tokenizer, drafts: Path | None) -> Packer
     for example in read_examples(data):
         if len(example.request) < 1200 and len(example.messages) < 10:
             pools[example.source].append(example)
-    words, phrases = _free_text(pools)
-    synth = Synthesizer(random.Random(0), words, phrases)
+    synth = Synthesizer(random.Random(0), *_free_text(pools))
     return Packer(Renderer(tokenizer), pools, SHARES, synth, synth.rng, _read_drafts(drafts))
 
 
-def _free_text(pools: Mapping[str, Sequence[Example]]) -> tuple[list[str], list[str]]:
-    """Nouns out of parameter names and phrases out of argument values, for made tools."""
+def _free_text(pools: Mapping[str, Sequence[Example]]) -> tuple[list[str], list[str], list[str]]:
+    """For made tools: nouns out of parameter names, phrases out of argument values, and every word of the requests."""
     words: set[str] = set()
     phrases: set[str] = set()
+    lexicon: set[str] = set()
     for pool in pools.values():
         for example in pool:
+            lexicon.update(re.findall(r"[^\W\d_]{2,16}", example.request))
             for tool in example.tools:
                 for name in tool.parameters.get("properties", {}):
                     words.update(w.lower() for w in re.findall(r"[A-Za-z][a-z]{2,}", name))
             for call in example.calls:
                 phrases.update(v for v in call.arguments.values() if isinstance(v, str) and 0 < len(v) < 40)
-    return sorted(words), sorted(p for p in phrases if p.strip() == p and "\n" not in p)
+    return sorted(words), sorted(p for p in phrases if p.strip() == p and "\n" not in p), sorted(lexicon)
 
 
 def _read_drafts(path: Path | None) -> dict[str, list[tuple[ToolCall, ...]]]:
@@ -273,7 +274,7 @@ def train_model(
     threads: int,
     eval_every: int,
 ) -> None:
-    """Train in the folder `out`, or resume there. `width` is a multiple of 128: heads are 64 wide, two share their keys."""
+    """Train in the folder `out`, or resume there. Heads are 64 wide and two share their keys: `width` in 128s."""
     torch.set_num_threads(threads)
     heads = width // 64
     config = ModelConfig(width=width, n_layers=layers, n_heads=heads, n_kv_heads=heads // 2, head_dim=64, ffn=3 * width)

@@ -76,12 +76,14 @@ def _read_bank() -> tuple[list[Noun], list[tuple[tuple[str, ...], tuple[str, ...
 
 
 class Synthesizer:
-    """Makes tools and examples. `words` are free nouns (for names that no bank could list), `phrases` free texts."""
+    """Makes tools and examples. `words` are nouns for names that no bank could list; the others are ValueMaker's."""
 
-    def __init__(self, rng: random.Random, words: Sequence[str], phrases: Sequence[str]) -> None:
+    def __init__(
+        self, rng: random.Random, words: Sequence[str], phrases: Sequence[str], lexicon: Sequence[str]
+    ) -> None:
         self.rng = rng
         self.words = words
-        self.values = ValueMaker(rng, phrases)
+        self.values = ValueMaker(rng, phrases, lexicon)
         self.nouns, self.actions = _read_bank()
         self.by_word = {noun.words[0]: noun for noun in self.nouns}
 

@@ -45,11 +45,15 @@ class Value:
 
 
 class ValueMaker:
-    """Draws values of a kind. `phrases` are free texts for strings."""
+    """Draws values of a kind. `phrases` are texts that people said; `lexicon` is every word there is.
 
-    def __init__(self, rng: random.Random, phrases: Sequence[str]) -> None:
+    Half of all texts are words put together at random: what was never seen before can only be copied, not remembered.
+    """
+
+    def __init__(self, rng: random.Random, phrases: Sequence[str], lexicon: Sequence[str]) -> None:
         self.rng = rng
         self.phrases = phrases
+        self.lexicon = lexicon
 
     def schema(self, kind: str, choices: Sequence[str]) -> dict[str, Any]:
         """A JSON Schema for values of this kind."""
@@ -166,6 +170,8 @@ class ValueMaker:
         return Value(text, text)
 
     def _city(self) -> Value:
+        if self.rng.random() < 0.2:
+            return self._same(self.rng.choice(self.lexicon).capitalize())
         return self._same(self.rng.choice(_CITIES))
 
     def _country(self) -> Value:
@@ -178,17 +184,24 @@ class ValueMaker:
         )
 
     def _name(self) -> Value:
+        if self.rng.random() < 0.3:
+            return self._same(f"{self.rng.choice(_FIRST)} {self.rng.choice(self.lexicon).capitalize()}")
         first = self.rng.choice(_FIRST)
         return self._same(first if self.rng.random() < 0.4 else f"{first} {self.rng.choice(_LAST)}")
 
+    def _text(self) -> str:
+        if self.rng.random() < 0.5:
+            return self.rng.choice(self.phrases)
+        return " ".join(self.rng.choice(self.lexicon) for _ in range(self.rng.choice((1, 2, 2, 3, 3, 4, 5, 7))))
+
     def _phrase(self) -> Value:
-        return self._same(self.rng.choice(self.phrases))
+        return self._same(self._text())
 
     def _title(self) -> Value:
-        return self._same(" ".join(word.capitalize() for word in self.rng.choice(self.phrases).split()))
+        return self._same(" ".join(word.capitalize() for word in self._text().split()))
 
     def _word(self) -> Value:
-        return self._same(self.rng.choice(self.rng.choice(self.phrases).split()).strip(".,!?\"'") or "it")
+        return self._same(self.rng.choice(self._text().split()).strip(".,!?\"'") or "it")
 
     def _id(self) -> Value:
         rng = self.rng
