@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import random
 import re
 from typing import Any
@@ -158,6 +159,12 @@ REFUSED = [
     ({"type": "object", "properties": {"a": STR, "b": STR}, "minProperties": 1}, "x.minProperties", "how many"),
     ({"description": 3}, "x.description", "text"),
     ({"type": "string", "nullable": "yes"}, "x.nullable", "true or false"),
+    ({"type": "number", "multipleOf": 1e308}, "x.multipleOf", "too large"),
+    ({"type": "integer", "minimum": 10**400}, "x.minimum", "64 bits"),
+    ({"type": "array", "maxItems": math.inf}, "x.maxItems", "whole number"),
+    ({"type": "string", "pattern": "\ud800"}, "x.pattern", "surrogate"),
+    ({"type": "string", "default": "\ud800"}, "x.default", "surrogate"),
+    ({"properties": {"\ud800": STR}}, "x.properties", "surrogate"),
 ]  # fmt: skip
 
 
@@ -169,6 +176,13 @@ def test_every_dialect_comes_to_one_form(schema: dict[str, Any], form: dict[str,
 @pytest.mark.parametrize(("schema", "form"), FORMS)
 def test_the_form_of_a_form_is_itself(schema: dict[str, Any], form: dict[str, Any]) -> None:
     assert normalise(form, "x") == form
+
+
+def test_chains_of_properties_that_would_overflow_the_native_stack_are_refused() -> None:
+    many = {f"p{i}": STR for i in range(200)}
+    normalise_parameters({"properties": many}, "x")
+    with pytest.raises(SchemaError, match="401 properties"):
+        normalise_parameters({"properties": {**many, "p199": {"properties": {**many, "q": STR}}}}, "x")
 
 
 @pytest.mark.parametrize(("schema", "path", "word"), REFUSED)

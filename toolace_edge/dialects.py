@@ -19,6 +19,7 @@ from typing import Any
 
 from toolace_edge import patterns
 from toolace_edge.errors import SchemaError
+from toolace_edge.messages import is_text
 
 Node = dict[str, Any]
 
@@ -182,13 +183,25 @@ def _const(value: Any, path: str) -> Node:
 
 
 def _literal(value: Any, path: str) -> Any:
-    try:
-        length = len(json.dumps(value, ensure_ascii=False, allow_nan=False).encode())
-    except (TypeError, ValueError) as error:
-        raise SchemaError(path, f"is not a JSON value ({error})") from None
+    length = _json_bytes(value, path)
     if length > MAX_LENGTH:
         raise SchemaError(path, f"is {length} bytes long; an answer has room for {MAX_LENGTH}")
     return value
+
+
+def _default(value: Any, path: str) -> Node:
+    _json_bytes(value, path)
+    return {"default": value}
+
+
+def _json_bytes(value: Any, path: str) -> int:
+    """The length of a value as JSON; refused where it is none."""
+    try:
+        return len(json.dumps(value, ensure_ascii=False, allow_nan=False).encode())
+    except UnicodeEncodeError:
+        raise SchemaError(path, "holds half of a surrogate pair, which is not text") from None
+    except (TypeError, ValueError, RecursionError) as error:
+        raise SchemaError(path, f"is not a JSON value ({error})") from None
 
 
 def _required(value: Any, path: str) -> Node:
@@ -205,6 +218,8 @@ def _properties(value: Any, path: str) -> Node:
     for name in value:
         if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME:
             raise SchemaError(path, f"{name!r:.40} is not a name of 1 to {MAX_NAME} characters")
+        if not is_text(name):
+            raise SchemaError(path, f"{name!r:.40} holds half of a surrogate pair, which is not text")
     return {"properties": dict(value)}
 
 
@@ -230,6 +245,8 @@ def _pattern(value: Any, path: str) -> Node:
 def _text(value: Any, path: str) -> Node:
     if not isinstance(value, str):
         raise SchemaError(path, "must be text")
+    if not is_text(value):
+        raise SchemaError(path, "holds half of a surrogate pair, which is not text")
     return {path.rsplit(".", 1)[-1]: value}
 
 
@@ -239,8 +256,12 @@ def _number(value: Any, path: str) -> Node:
         return {key: value}  # draft 4
     if isinstance(value, bool) or not isinstance(value, int | float) or value - value != 0:
         raise SchemaError(path, "must be a number")
+    if isinstance(value, int) and not -(2**63) <= value < 2**64:
+        raise SchemaError(path, "is an integer of more than 64 bits")
     if key == "multipleOf" and value <= 0:
         raise SchemaError(path, "must be above 0")
+    if key == "multipleOf" and value > 2**53:
+        raise SchemaError(path, f"{value} is too large: doubles hold no integers above 2^53 exactly")
     if key == "multipleOf" and value * 2**20 != int(value * 2**20):
         raise SchemaError(
             path,
@@ -250,13 +271,16 @@ def _number(value: Any, path: str) -> Node:
     return {key: value}
 
 
+_UNBOUNDED = 2**31  # a count above this bounds nothing, and might not fit the grammar's integers
+
+
 def _count(limit: int | None) -> Reader:
     def read(value: Any, path: str) -> Node:
-        if isinstance(value, bool) or not isinstance(value, int | float) or value < 0 or value != int(value):
+        if isinstance(value, bool) or not isinstance(value, int | float) or value < 0 or value % 1 != 0:
             raise SchemaError(path, "must be a whole number, 0 or above")
         if limit is not None and value > limit:
             raise SchemaError(path, f"asks for {value}; an answer has room for {limit}")
-        return {path.rsplit(".", 1)[-1]: int(value)}
+        return {path.rsplit(".", 1)[-1]: int(min(value, _UNBOUNDED))}
 
     return read
 
@@ -271,7 +295,7 @@ def _unique_items(value: Any, path: str) -> Node:
 
 _READERS: dict[str, Reader] = {
     "type": _type, "enum": _enum, "const": _const,
-    "description": _text, "default": lambda value, path: {"default": value},
+    "description": _text, "default": _default,
     "$ref": _text, "anyOf": _subschemas, "oneOf": _subschemas, "allOf": _subschemas,
     "properties": _properties, "required": _required, "additionalProperties": _subschema,
     "minProperties": _count(None), "maxProperties": _count(None),

@@ -12,6 +12,15 @@ Stop = Literal["unchanged", "confident", "cycle", "max_rounds", "context", "canc
 StepKind = Literal["forced", "free", "draft", "closing"]
 
 
+def is_text(text: str) -> bool:
+    """Whether UTF-8 can hold it: a lone half of a surrogate pair, which JSON may spell, is nothing a model can read."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 @dataclass(frozen=True, slots=True)
 class Tool:
     """A function that the model may call.

@@ -36,6 +36,7 @@ __all__ = ["MAX_DEPTH", "MAX_NODES", "check", "normalise", "normalise_parameters
 
 MAX_DEPTH = 24  # schemas inside schemas
 MAX_NODES = 5000  # schemas in one tool, references followed
+MAX_CHAIN = 300  # properties on the way to the last one: the native compiler recurses over them, 3 to 5 KB of stack each
 
 
 def normalise(schema: Mapping[str, Any], path: str) -> dict[str, Any]:
@@ -58,7 +59,19 @@ def normalise_parameters(schema: Mapping[str, Any] | None, path: str) -> dict[st
             raise SchemaError(path, "must be one plain object", hint="Move alternatives into a property.")
     if not node.get("properties") and not node.get("required"):
         node.setdefault("additionalProperties", False)
-    return finish({**node, "type": ["object"]}, path)
+    finished = finish({**node, "type": ["object"]}, path)
+    if (length := _chain(finished)) > MAX_CHAIN:
+        raise SchemaError(path, f"has {length} properties one after and in another; {MAX_CHAIN} are the limit")
+    return finished
+
+
+def _chain(node: Any) -> int:
+    """The most properties that stand one after another, or one in another, in a finished schema."""
+    if not isinstance(node, Mapping):
+        return 0
+    inner = [*node.get("properties", {}).values(), *node.get("anyOf", ()), *node.get("prefixItems", ())]
+    inner += [node.get("items"), node.get("additionalProperties")]
+    return len(node.get("properties", ())) + max(map(_chain, inner))
 
 
 class _Expansion:

@@ -22,13 +22,14 @@ from typing import Any
 
 from toolace_edge.errors import SchemaError, ToolError
 from toolace_edge.functions import from_function, tool
-from toolace_edge.messages import Tool
+from toolace_edge.messages import Tool, is_text
 from toolace_edge.schema import normalise_parameters
 
 __all__ = ["check_tools", "from_function", "load_tools", "tool"]
 
 MAX_FILE_BYTES = 8 * 2**20
 MAX_TOOLS = 1000
+MAX_DIGITS = 400  # of an integer; a double has no more than 309
 MAX_DESCRIPTION = 8192  # characters
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
@@ -88,10 +89,14 @@ def _attempt(entry: Any, path: str, known: Mapping[str, Tool]) -> Tool | ToolErr
 
 def _read_json(path: Path) -> Any:
     try:
-        if path.stat().st_size > MAX_FILE_BYTES:
+        with path.open("rb") as stream:
+            data = stream.read(MAX_FILE_BYTES + 1)
+        if len(data) > MAX_FILE_BYTES:
             raise ToolError(f"{path} is larger than {MAX_FILE_BYTES // 2**20} MB.", hint="Give the tools that matter.")
-        text = path.read_bytes().decode("utf-8-sig")
-        return json.loads(text, object_pairs_hook=_without_repeats, parse_constant=_refuse_constant)
+        text = data.decode("utf-8-sig")
+        return json.loads(
+            text, object_pairs_hook=_without_repeats, parse_constant=_refuse_constant, parse_int=_read_integer
+        )
     except FileNotFoundError:
         raise ToolError(f"{path} does not exist.", hint="Give the path of a JSON file of tools.") from None
     except OSError as error:
@@ -121,6 +126,12 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _refuse_constant(name: str) -> Any:
     raise _BadJson(f"holds {name}, which is not JSON")
+
+
+def _read_integer(digits: str) -> int:
+    if len(digits) > MAX_DIGITS:
+        raise _BadJson(f"holds an integer of {len(digits)} digits, {digits[:20]}...")
+    return int(digits)
 
 
 def _entries(data: Any, where: str) -> Sequence[Any]:
@@ -181,6 +192,8 @@ def _read_description(entry: Mapping[str, Any], path: str) -> str:
     text = entry.get("description") or ""
     if not isinstance(text, str):
         raise SchemaError(f"{path}.description", "must be text")
+    if not is_text(text):
+        raise SchemaError(f"{path}.description", "holds half of a surrogate pair, which is not text")
     if len(text) > MAX_DESCRIPTION:
         raise SchemaError(f"{path}.description", f"is {len(text)} characters long; {MAX_DESCRIPTION} are the limit")
     return text
@@ -195,5 +208,6 @@ def _read_parameters(entry: Mapping[str, Any], path: str) -> dict[str, Any]:
     if entry.get("required") is not None:  # misplaced, yet plain enough to be meant
         if isinstance(schema, Mapping) and "required" in schema:
             raise SchemaError(f"{path}.required", f"belongs into {key}, which has one")
-        schema = {**(schema or {}), "required": entry["required"]}
+        if schema is None or isinstance(schema, Mapping):
+            schema = {**(schema or {}), "required": entry["required"]}
     return normalise_parameters(schema, f"{path}.{key}")
