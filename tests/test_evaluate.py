@@ -104,6 +104,12 @@ def test_a_limit_takes_the_first_lines_and_reads_no_further(tmp_path: Path) -> N
         ("{", "not JSON"),
         ("[]", "must be a JSON object"),
         ("[" * 100_000, "nested too deeply"),
+        ("9" * 5000, "number"),
+        ('{"id": NaN}', "NaN"),
+        (line(accept=[{"set_timer": 3}]), "`accept` must give set_timer an object"),
+        (line(" "), "The request is empty"),
+        (line("ten \ud800"), "surrogate"),
+        ({**line(), "messages": line()["messages"][1:]}, "nothing to answer"),
         ({**line(), "messages": []}, "must end with the assistant message"),
         ({**line(), "messages": [{"role": "user", "content": "x"}]}, "must end with the assistant message"),
         ({**line(), "messages": [{"role": "robot"}]}, r"messages\[0\]: a message needs a `role`"),
@@ -199,6 +205,18 @@ def test_a_prompt_that_does_not_fit_makes_the_line_wrong(tmp_path: Path) -> None
     outcomes = []
     evaluate(scripted(CALL, n_ctx=64), examples(tmp_path, line("x " * 400)), on_outcome=outcomes.append, rounds=0)
     assert "64" in str(outcomes[0].refused)
+
+
+def test_a_byte_order_mark_is_skipped(tmp_path: Path) -> None:
+    path = tmp_path / "data.jsonl"
+    path.write_bytes(b"\xef\xbb\xbf" + json.dumps(line()).encode())
+    assert len(list(read_examples(path))) == 1
+
+
+def test_a_conversation_may_go_on_after_an_assistants_words(tmp_path: Path) -> None:
+    one = line()
+    one["messages"].insert(1, {"role": "assistant", "content": "Sure."})
+    assert evaluate(scripted(CALL), examples(tmp_path, one))["accuracy"] == 1.0
 
 
 @pytest.mark.parametrize(

@@ -157,10 +157,21 @@ def test_cancel_from_another_thread_stops_and_the_session_goes_on() -> None:
     assert served.complete(REQUEST).calls == (ToolCall("set_timer", {"minutes": 10}),)
 
 
-@pytest.mark.parametrize("request_", ["", "  \n", [], [Message("assistant", "hello")], [Message("system", "x")]])
+@pytest.mark.parametrize("request_", ["", "  \n", [], [Message("assistant")], [Message("system", "x")]])
 def test_nothing_to_answer_is_refused(request_) -> None:
     with pytest.raises(InputError):
         replying(REPLY % 1).complete(request_)
+
+
+def test_after_an_assistants_own_words_the_model_goes_on() -> None:
+    said = Message("assistant", "Sure, let me set that timer.")
+    answer = replying(REPLY % 10).complete([Message("user", REQUEST), said])
+    assert answer.calls == (ToolCall("set_timer", {"minutes": 10}),)
+
+
+def test_a_request_that_is_not_text_is_refused() -> None:
+    with pytest.raises(InputError, match="surrogate"):
+        replying(REPLY % 1).complete("ten \ud800 minutes")
 
 
 @pytest.mark.parametrize("options", [{"rounds": -1}, {"rounds": 1.5}, {"max_new_tokens": 0}])

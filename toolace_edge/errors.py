@@ -57,6 +57,8 @@ class SchemaError(ToolError):
 class DataError(InputError):
     """A line of a data file is wrong. `line` counts from 1."""
 
+    hint = "Correct the line or leave it out; `toolace-edge eval --help` says what a line is."
+
     def __init__(self, file: str, line: int, message: str, *, hint: str | None = None) -> None:
         super().__init__(f"{file}, line {line}: {message}", hint=hint)
         self.line = line

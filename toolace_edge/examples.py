@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,7 +19,10 @@ from typing import IO, Any
 from toolace_edge.errors import DataError, InputError, SchemaError
 from toolace_edge.matching import calls_match
 from toolace_edge.messages import Message, Tool, ToolCall
+from toolace_edge.prompts import check_conversation
 from toolace_edge.tools import load_tools
+
+MAX_LINE = 64 * 2**20  # characters: no conversation, so no data file either
 
 _ROLES = ("system", "user", "assistant", "tool")
 
@@ -50,13 +54,13 @@ def read_examples(path: Path, limit: int | None = None) -> Iterator[Example]:
                 continue
             count += 1
             try:
-                yield _example(json.loads(line), number)
+                yield _example(_parse(line), number)
             except RecursionError as error:
                 raise DataError(str(path), number, "it is nested too deeply.") from error
             except json.JSONDecodeError as error:
                 raise DataError(str(path), number, f"not JSON: {error.msg} at character {error.pos}.") from error
             except InputError as error:
-                raise DataError(str(path), number, str(error), hint=error.hint) from error
+                raise DataError(str(path), number, str(error), hint=error.hint or None) from error
     if not count:
         raise InputError(f"{path} holds no examples.", hint="`toolace-edge eval --help` says what a line is.")
 
@@ -69,17 +73,34 @@ def _open_text(path: Path) -> Iterator[IO[str]]:
         raise InputError(f"{path} cannot be read: {error.strerror}.", hint="Give the path of a data file.") from error
     with raw:
         packed = raw.peek(2)[:2] == b"\x1f\x8b"
-        with TextIOWrapper(gzip.GzipFile(fileobj=raw) if packed else raw, encoding="utf-8") as lines:
+        with TextIOWrapper(gzip.GzipFile(fileobj=raw) if packed else raw, encoding="utf-8-sig") as lines:
             yield lines
 
 
 def _checked(lines: IO[str], path: Path) -> Iterator[str]:
     number = 0
     try:
-        for number, line in enumerate(lines, start=1):  # noqa: B007 - the number is for the error
+        while line := lines.readline(MAX_LINE):
+            if len(line) == MAX_LINE:
+                raise DataError(str(path), number + 1, f"it is longer than {MAX_LINE} characters.")
+            number += 1
             yield line
-    except (UnicodeDecodeError, EOFError, gzip.BadGzipFile, OSError) as error:
+    except (UnicodeDecodeError, EOFError, OSError, zlib.error) as error:
         raise DataError(str(path), number + 1, f"the file is damaged here: {error}.") from error
+
+
+def _parse(text: str) -> Any:
+    """JSON as the standard has it. InputError besides json's own error."""
+    try:
+        return json.loads(text, parse_constant=_refuse_constant)
+    except json.JSONDecodeError:
+        raise
+    except ValueError as error:  # an integer of thousands of digits
+        raise InputError(f"it holds a number that cannot be read: {error}.") from error
+
+
+def _refuse_constant(name: str) -> Any:
+    raise InputError(f"it holds {name}, which is not JSON.")
 
 
 def _example(line: Any, number: int) -> Example:
@@ -92,6 +113,7 @@ def _example(line: Any, number: int) -> Example:
     gold = messages[-1].calls
     if accept is not None and not (isinstance(accept, list) and all(isinstance(entry, dict) for entry in accept)):
         raise InputError("`accept` must be a list with an object for each gold call.")
+    check_conversation(messages[:-1])
     calls_match(gold, gold, accept)  # refuses an `accept` that does not belong to these calls
     tools, refused = _tools(line.get("tools"))
     group = line.get("subset") or line.get("source") or "all"
@@ -133,8 +155,8 @@ def _call(call: Any, where: str) -> ToolCall:
     arguments = function.get("arguments", {})
     if isinstance(arguments, str):  # OpenAI writes them as a string of JSON
         try:
-            arguments = json.loads(arguments or "{}")
-        except ValueError as error:
+            arguments = _parse(arguments or "{}")
+        except json.JSONDecodeError as error:
             raise InputError(f"{where}.function.arguments: not JSON: {error}.") from error
     if not isinstance(arguments, dict):
         raise InputError(f"{where}.function.arguments: must be an object.")

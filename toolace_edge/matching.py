@@ -38,6 +38,8 @@ def calls_match(predicted: Sequence[ToolCall], gold: Sequence[ToolCall], accept:
 def _accepted_arguments(entry: Mapping[str, Mapping[str, Sequence[Any]]], name: str) -> Mapping[str, Sequence[Any]]:
     if name not in entry:
         raise InputError(f"`accept` has an entry for {', '.join(entry) or 'nothing'} where the gold call is {name}.")
+    if not isinstance(entry[name], Mapping):
+        raise InputError(f"`accept` must give {name} an object: a list of accepted values for each argument.")
     return entry[name]
 
 

@@ -20,7 +20,7 @@ from toolace_edge.errors import InputError
 from toolace_edge.formats.base import Format, Limits, ToolChoice
 from toolace_edge.grammar import compile_grammar
 from toolace_edge.messages import Answer, Message, Round, Step, Tool, Usage
-from toolace_edge.prompts import build_prompt, encode_pieces
+from toolace_edge.prompts import build_prompt, check_conversation, encode_pieces
 from toolace_edge.refine import refine
 from toolace_edge.sampling import GREEDY, Sampling
 
@@ -132,9 +132,5 @@ def _whole(name: str, value: object, least: int) -> int:
 def _conversation(messages: str | Sequence[Message]) -> tuple[Message, ...]:
     """A request as the conversation that it is; refused where there is nothing to answer."""
     conversation = (Message("user", messages),) if isinstance(messages, str) else tuple(messages)
-    if not conversation or conversation[-1].role not in ("user", "tool"):
-        raise InputError("There is nothing to answer: a conversation must end with a user's or a tool's message.")
-    last = conversation[-1]
-    if last.role == "user" and not last.content.strip():
-        raise InputError("The request is empty.", hint="Say what you want.")
+    check_conversation(conversation)
     return conversation
