@@ -106,3 +106,11 @@ def test_the_bundled_models_are_whole() -> None:
     for entry in entries.values():
         registry.verify(entry)
         assert entry.hashes
+
+
+@pytest.mark.parametrize("content", ["", "\n"])
+def test_an_empty_hash_file_is_refused(tmp_path: Path, content: str) -> None:
+    (tmp_path / "x.gguf").write_bytes(b"GGUF")
+    (tmp_path / "x.gguf.sha256").write_text(content)
+    with pytest.raises(ModelError, match="is empty"):
+        registry.find(tmp_path / "x.gguf")

@@ -52,11 +52,16 @@ class Calibration:
         """From a model's own facts: `{"kind": "logistic", "on": "log_product", "a": 1.0, "b": 0.0, "gate": null}`."""
         if facts is None or isinstance(facts, Calibration):
             return facts
+        if not isinstance(facts, Mapping):
+            raise ModelError(f"calibration: {facts!r:.80} is not an object.")
         kind, on, gate = facts.get("kind"), facts.get("on", "log_product"), facts.get("gate")
         if kind != "logistic" or on not in ("log_product", "log_minimum"):
             raise ModelError(f"calibration: {dict(facts)!r} is of no known kind.")
         try:
-            return cls(float(facts["a"]), float(facts["b"]), on, None if gate is None else float(gate))
+            a, b, gate = float(facts["a"]), float(facts["b"]), None if gate is None else float(gate)
+            if not all(map(math.isfinite, (a, b, gate or 0.0))):
+                raise ValueError("not finite")
+            return cls(a, b, on, gate)
         except (KeyError, TypeError, ValueError) as error:
             raise ModelError(f"calibration: a, b and gate must be numbers: {dict(facts)!r}.") from error
 

@@ -20,6 +20,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
 from toolace_edge.errors import ModelError
+from toolace_edge.formats import NAMES
 
 if TYPE_CHECKING:
     from toolace_edge.engines.base import Engine
@@ -85,8 +86,12 @@ def _folder_entry(folder: Path) -> Entry:
 
 def _gguf_entry(file: Path, name: str) -> Entry:
     beside = file.with_name(file.name + ".sha256")
-    hashes = {file: beside.read_text("utf-8").split()[0]} if beside.is_file() else {}
-    return Entry(name, file, "gguf", hashes)
+    if not beside.is_file():
+        return Entry(name, file, "gguf", {})
+    words = beside.read_text("utf-8", "replace").split()
+    if not words:
+        raise ModelError(f"{beside} is empty; it should hold the SHA-256 of {file.name}.")
+    return Entry(name, file, "gguf", {file: words[0]})
 
 
 def read_facts(folder: Path) -> dict[str, Any]:
@@ -190,6 +195,11 @@ def _format_name(entry: Entry, facts: Mapping[str, Any], wanted: str | None) -> 
         raise ModelError(
             f"{entry.path} does not say how its model writes calls.",
             hint="Name it with --format: toolace (ToolACE's own checkpoints), hermes (Qwen, Hermes) or compact.",
+        )
+    if wanted is None and name not in NAMES:
+        raise ModelError(
+            f"{entry.path} says that its model writes calls as {name!r:.40}, which is none of {', '.join(NAMES)}.",
+            hint="Name the right one with --format.",
         )
     return str(name)
 

@@ -45,7 +45,9 @@ class OnnxEngine:
         chunk: int = DEFAULT_CHUNK,
     ) -> None:
         folder = read_folder(Path(path))
-        self._vocabulary = Vocabulary(folder.tokenizer_json, folder.vocab_size)
+        self._vocabulary = Vocabulary(
+            folder.tokenizer_json, folder.vocab_size, str(folder.model_file.with_name("tokenizer.json"))
+        )
         self._fingerprint = f"onnxruntime 1 {folder.sha256} f32"
         self._n_ctx = _choose_n_ctx(folder, n_ctx)
         self._chunk = chunk

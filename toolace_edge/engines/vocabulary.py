@@ -8,18 +8,19 @@ from functools import cached_property
 import llguidance
 from tokenizers import Tokenizer
 
-from toolace_edge.errors import ModelError
+from toolace_edge.errors import InputError, ModelError
+from toolace_edge.messages import is_text
 
 
 class Vocabulary:
-    """`json` is the text of a tokenizer.json; `size` the width of the model's logits where it is padded."""
+    """`json` is the text of the tokenizer.json `file`; `size` the width of the model's logits where it is padded."""
 
-    def __init__(self, json: str, size: int | None = None) -> None:
+    def __init__(self, json: str, size: int | None = None, file: str = "tokenizer.json") -> None:
         try:
             self._special = Tokenizer.from_str(json)
             self._plain = Tokenizer.from_str(json)
         except Exception as error:  # tokenizers raises bare Exception
-            raise ModelError(f"tokenizer.json cannot be read: {error}.") from error
+            raise ModelError(f"{file} is not a tokenizer that can be read: {error}.") from error
         self._plain.encode_special_tokens = True  # "<|call|>" in a user's text is seven plain characters
         for tokenizer in (self._special, self._plain):
             tokenizer.no_padding()
@@ -27,11 +28,13 @@ class Vocabulary:
         own = self._special.get_vocab_size(with_added_tokens=True)
         self.size = own if size is None else size
         if self.size < own:
-            raise ModelError(f"tokenizer.json has {own} tokens, but the model's logits only {self.size}.")
-        self._json = json
+            raise ModelError(f"{file} has {own} tokens, but the model's logits only {self.size}.")
+        self._json, self._file = json, file
 
     def encode(self, text: str, special: bool = False) -> list[int]:
         tokenizer = self._special if special else self._plain
+        if not is_text(text):
+            raise InputError("The text holds half of a surrogate pair, which is not text.")
         return list(tokenizer.encode(text, add_special_tokens=False).ids)
 
     def decode(self, ids: Sequence[int]) -> bytes:
@@ -40,4 +43,7 @@ class Vocabulary:
     @cached_property
     def llguidance(self) -> llguidance.LLTokenizer:
         """50 ms at 8k tokens, 1 s at 128k."""
-        return llguidance.LLTokenizer(self._json, n_vocab=self.size)
+        try:
+            return llguidance.LLTokenizer(self._json, n_vocab=self.size)
+        except ValueError as error:
+            raise ModelError(f"{self._file} is not a byte-level tokenizer: {error}.") from error
