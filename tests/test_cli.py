@@ -167,12 +167,44 @@ def test_bad_options_are_bad_usage(option: str) -> None:
         '{"a": 1}',
         '[{"name": "f", "parameters": {"type": "strin"}}]',
         "[" * 100_000,
+        '[{"name": "f", "parameters": {"properties": {"x": {"minimum": %s}}}}]' % ("9" * 5000),
+        '[{"name": "f", "parameters": "x", "required": ["a"]}]',
+        '[{"name": "f", "description": "\\ud800"}]',
     ],
 )
 def test_a_malformed_tools_file_is_a_sentence(tmp_path: Path, content: str) -> None:
     path = tmp_path / "tools.json"
     path.write_text(content)
     assert failed(run("run", "x", "--tools", path), 2).startswith("Error: ")
+
+
+def test_control_characters_of_a_file_do_not_reach_the_terminal(tmp_path: Path) -> None:
+    path = tmp_path / "tools.json"
+    path.write_text(json.dumps([{**TIMER["function"], "description": "A\x1b[31m\x9b\u202e timer."}]))
+    assert "A\\x1b[31m\\x9b\\u202e timer." in run("tools", "show", path).stdout
+    shown = run("tools", "show", path, "--json").stdout
+    assert shown.isascii()
+    assert json.loads(shown)[0]["description"] == "A\x1b[31m\x9b\u202e timer."
+    path.write_text(json.dumps([{"name": "f", "\x1b]0;x\x07": 1}]))
+    assert "\\x1b]0;x\\x07" in failed(run("tools", "show", path), 2)
+
+
+def test_no_color_is_obeyed(tools: Path) -> None:
+    for variable, coloured in (("", True), ("1", False)):
+        result = CliRunner().invoke(cli, ["run", "x", "--tool-choice", "fly"], color=True, env={"NO_COLOR": variable})
+        assert ("\x1b[" in result.stderr) == coloured
+
+
+def test_options_are_checked_before_a_model_is_opened(tools: Path) -> None:
+    def open_model(*args: Any, **options: Any) -> Model:
+        raise AssertionError("opened")
+
+    for option in ("--temperature=nan", "--tool-choice=fly"):
+        failed(CliRunner().invoke(cli, ["run", "x", option], obj=App(open_model)), 2)
+
+
+def test_an_argument_that_is_not_utf_8_is_refused(tools: Path) -> None:
+    assert "not UTF-8" in failed(run("run", "ten \udcff minutes", "--tools", tools), 2)
 
 
 def test_a_missing_tools_file_is_bad_input(tmp_path: Path) -> None:
@@ -271,6 +303,29 @@ def test_eval_leaves_an_old_file_alone_when_it_fails(tmp_path: Path) -> None:
     assert sorted(file.name for file in tmp_path.iterdir()) == ["data.jsonl", "out.jsonl"]
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+def test_a_full_disk_is_named(tmp_path: Path) -> None:
+    data = write(tmp_path / "data.jsonl", [line()])
+    assert "/dev/full cannot be written" in failed(run("eval", "--data", data, "--out", "/dev/full"), 1)
+
+
+def test_eval_does_not_write_over_its_data(tmp_path: Path) -> None:
+    data = write(tmp_path / "data.jsonl", [line()])
+    assert "is the data itself" in failed(run("eval", "--data", data, "--out", data), 2)
+
+
+def test_eval_that_is_interrupted_leaves_nothing(tmp_path: Path) -> None:
+    class Interrupted(Model):
+        def session(self, *args: Any, **options: Any) -> Any:
+            raise KeyboardInterrupt
+
+    whole = scripted(CALL)
+    app = App(lambda *args, **options: Interrupted(whole.name, whole.engine, whole.format))
+    args = ["eval", "--data", str(write(tmp_path / "data.jsonl", [line()])), "--out", str(tmp_path / "out.jsonl")]
+    failed(CliRunner().invoke(cli, args, obj=app), 130)
+    assert [file.name for file in tmp_path.iterdir()] == ["data.jsonl"]
+
+
 def test_eval_names_a_bad_line(tmp_path: Path) -> None:
     assert "line 2" in failed(run("eval", "--data", write(tmp_path / "data.jsonl", [line(), "{"])), 2)
 
@@ -360,6 +415,26 @@ def test_an_unknown_command_is_bad_usage() -> None:
     done = program("fly")
     assert (done.returncode, done.stdout) == (2, "")
     assert "No such command 'fly'" in done.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+@pytest.mark.parametrize("args", [("--help",), ("models", "--json")])
+def test_standard_output_that_is_full_is_a_sentence(args: tuple[str, ...]) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "toolace_edge", *args], stdout=full, stderr=subprocess.PIPE, text=True, timeout=120
+        )
+    assert done.returncode == 1
+    assert done.stderr.startswith("Error: ")
+    assert "Exception ignored" not in done.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="closes a descriptor in a shell")
+def test_standard_input_that_is_closed_is_bad_usage() -> None:
+    command = f"{sys.executable} -m toolace_edge run <&-"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2
+    assert "Say what you want" in done.stderr
 
 
 def test_a_reader_that_leaves_early_causes_no_traceback() -> None:

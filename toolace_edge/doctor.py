@@ -47,6 +47,8 @@ def _guarded(name: str, check: Callable[[], str]) -> Check:
         return Check(name, True, check())
     except ToolaceEdgeError as error:
         return Check(name, False, f"{error} {error.hint}".strip())
+    except OSError as error:
+        return Check(name, False, str(error))
 
 
 def _processor() -> Check:

@@ -6,9 +6,10 @@ convert/ or train/. The modules named below import nothing heavy until their com
 
 from __future__ import annotations
 
-import errno
 import os
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -58,9 +59,27 @@ class _Failure(click.ClickException):
         self.exit_code = exit_code  # type: ignore[misc]  # click means an instance to have its own
 
     def show(self, file: Any = None) -> None:
-        click.echo(click.style("Error: ", fg="red", bold=True) + self.message, file=file, err=True)
+        from toolace_edge.cli.output import echo_styled
+
+        echo_styled(("Error: ", {"fg": "red", "bold": True}), (self.message, {}), err=True, color=self.show_color)
         if self.hint:
-            click.echo(click.style("Hint: ", fg="yellow") + self.hint, file=file, err=True)
+            echo_styled(("Hint: ", {"fg": "yellow"}), (self.hint, {}), err=True, color=self.show_color)
+
+
+@contextmanager
+def _in_sentences() -> Iterator[None]:
+    """Whatever a person can meet becomes a sentence and an exit code."""
+    try:
+        yield
+    except ToolaceEdgeError as error:
+        raise _Failure(str(error), error.hint, error.exit_code) from error
+    except KeyboardInterrupt as error:
+        raise _Failure("Cancelled.", "", 130) from error
+    except BrokenPipeError:  # the reader of a pipe is gone; click ends quietly
+        raise
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        raise _Failure(f"{where}{error.strerror or error}.", "", 1) from error
 
 
 class _Commands(click.Group):
@@ -76,18 +95,13 @@ class _Commands(click.Group):
         command: click.Command = getattr(import_module(module), name)
         return command
 
+    def make_context(self, *args: Any, **options: Any) -> click.Context:  # --help and --version print in here
+        with _in_sentences():
+            return super().make_context(*args, **options)
+
     def invoke(self, ctx: click.Context) -> Any:
-        try:
+        with _in_sentences():
             return super().invoke(ctx)
-        except ToolaceEdgeError as error:
-            raise _Failure(str(error), error.hint, error.exit_code) from error
-        except KeyboardInterrupt as error:
-            raise _Failure("Cancelled.", "", 130) from error
-        except OSError as error:
-            if error.errno == errno.EPIPE:  # the reader of a pipe is gone; click ends quietly
-                raise
-            where = f"{error.filename}: " if error.filename else ""
-            raise _Failure(f"{where}{error.strerror or error}.", "", 1) from error
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -109,4 +123,17 @@ def cli(ctx: click.Context) -> None:
 
 def main(args: Sequence[str] | None = None) -> None:
     """Entry point of `toolace-edge`; ends the process."""
-    cli.main(args=args, prog_name="toolace-edge")
+    try:
+        cli.main(args=args, prog_name="toolace-edge")
+    finally:
+        _drop_unwritable_output()
+
+
+def _drop_unwritable_output() -> None:
+    """What a full disk or a closed pipe did not take is not tried again, and complained about, as Python ends."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
+                stream.flush()
+        except (OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -7,7 +7,7 @@ from dataclasses import asdict
 import click
 
 from toolace_edge.cli import App, pass_app
-from toolace_edge.cli.output import echo, to_json
+from toolace_edge.cli.output import echo, echo_styled, to_json
 
 _MARKS = {True: ("ok  ", "green"), False: ("FAIL", "red"), None: ("    ", None)}
 
@@ -60,7 +60,7 @@ def doctor(app: App, ctx: click.Context, model: str | None, as_json: bool) -> No
         checks.append(check)
         mark, colour = _MARKS[check.ok]
         if not as_json:
-            echo(f"{click.style(mark, fg=colour) if colour else mark} {check.name}: {check.detail}")
+            echo_styled((mark, {"fg": colour}), (f" {check.name}: {check.detail}", {}))
     ok = all(check.ok is not False for check in checks)
     if as_json:
         echo(to_json({"ok": ok, "checks": [asdict(check) for check in checks]}))

@@ -14,7 +14,7 @@ import click
 from toolace_edge.cli import App, pass_app
 from toolace_edge.cli.options import model_options
 from toolace_edge.cli.output import calls_json, echo, round_json, to_json
-from toolace_edge.errors import InputError
+from toolace_edge.errors import InputError, ToolaceEdgeError
 
 if TYPE_CHECKING:
     from toolace_edge.evaluate import Outcome
@@ -53,11 +53,14 @@ def evaluate(
     from toolace_edge.evaluate import evaluate as run
     from toolace_edge.examples import read_examples
 
+    if out is not None and out.exists() and data.exists() and out.samefile(data):
+        raise InputError(f"{out} is the data itself.", hint="Give --out another place.")
     examples = list(read_examples(data, limit))
+    on_terminal = sys.stderr is not None and sys.stderr.isatty()
     with (
         app.open_model(model, format_name=format_name, threads=threads) as opened,
         _writer(out) as write,
-        click.progressbar(length=len(examples), file=sys.stderr, hidden=not sys.stderr.isatty()) as bar,
+        click.progressbar(length=len(examples), file=sys.stderr, hidden=not on_terminal) as bar,
     ):
 
         def on_outcome(outcome: Outcome) -> None:
@@ -78,6 +81,7 @@ def _writer(out: Path | None) -> Iterator[Callable[[Outcome], None]]:
                 echo(f"{outcome.example.id}: refused, so wrong: {outcome.refused}", err=True)
             if stream:
                 stream.write(to_json(prediction(outcome)) + "\n")
+                stream.flush()  # a full disk is noticed now and not after an hour
 
         yield write
 
@@ -98,9 +102,13 @@ def _replacing(path: Path | None) -> Iterator[IO[str] | None]:
             yield stream
         if not special:
             os.replace(part, path)
-    except BaseException:
+    except BaseException as error:
         if not special:
             part.unlink(missing_ok=True)
+        if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):  # nothing else in there does I/O
+            raise ToolaceEdgeError(
+                f"{path} cannot be written: {error.strerror}.", hint="Give --out another place."
+            ) from error
         raise
 
 

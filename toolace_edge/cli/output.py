@@ -1,8 +1,12 @@
-"""What people and pipes read: a call on a line, an answer as JSON, a round token by token."""
+"""What people and pipes read: a call on a line, an answer as JSON, a round token by token.
+
+Tools, data and models are strangers' files: no control character of theirs reaches a terminal (`plain`).
+"""
 
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -10,6 +14,7 @@ from typing import Any
 
 import click
 
+from toolace_edge.errors import ToolaceEdgeError
 from toolace_edge.messages import Answer, Round, Step, ToolCall, Usage
 
 # How a token came about: colour on a terminal, and the marks around it everywhere.
@@ -22,15 +27,42 @@ _TRACE_STYLES: Mapping[str, tuple[dict[str, Any], str]] = {
 TRACE_LEGEND = "forced by the grammar · [free choice, probability] · (draft that came true) · !closed for want of room!"
 
 
-def echo(text: str, err: bool = False, nl: bool = True) -> None:
-    """click.echo that never fails on a character that the stream cannot write (a lone surrogate, a Windows console)."""
+# What moves a cursor, starts an escape sequence or turns the reading direction around; not the tab and the newline.
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+
+Styled = tuple[str, Mapping[str, Any]]  # a text and click.style's options
+
+
+def plain(text: str) -> str:
+    """The text with control characters spelled out: `\\x1b[31m`."""
+    return _CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def echo(text: str, err: bool = False) -> None:
+    """A line of plain text. It never fails on a character that the stream cannot write (a Windows console)."""
+    _write(plain(text), err)
+
+
+def echo_styled(*parts: Styled, err: bool = False, color: bool | None = None) -> None:
+    """A line of plain texts, each in a style of its own where the stream is a terminal."""
+    _write("".join(click.style(plain(text), **style) for text, style in parts), err, color)
+
+
+def _write(text: str, err: bool, color: bool | None = None) -> None:
     encoding = getattr(sys.stderr if err else sys.stdout, "encoding", None) or "utf-8"
-    click.echo(text.encode(encoding, "backslashreplace").decode(encoding), err=err, nl=nl)
+    try:
+        click.echo(text.encode(encoding, "backslashreplace").decode(encoding), err=err, color=color)
+    except BrokenPipeError:  # the reader is gone; click ends quietly
+        raise
+    except OSError as error:
+        where = "Standard error" if err else "Standard output"
+        raise ToolaceEdgeError(f"{where} cannot be written: {error.strerror}.", hint="Send it elsewhere.") from error
 
 
 def to_json(value: Any, indent: int | None = None) -> str:
-    """JSON with letters as themselves where UTF-8 can hold them; escaped where it cannot (a lone surrogate)."""
+    """JSON with letters as themselves; control characters, and what the stream cannot hold, escaped."""
     text = json.dumps(value, ensure_ascii=False, indent=indent)
+    text = _CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
     try:
         text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
     except UnicodeEncodeError:
@@ -84,7 +116,7 @@ def print_answer(answer: Answer) -> None:
 
 def print_trace(answer: Answer) -> None:
     """Each round on stderr: what it cost, then its tokens, each marked by who chose it."""
-    echo(click.style(TRACE_LEGEND, dim=True), err=True)
+    echo_styled((TRACE_LEGEND, {"dim": True}), err=True)
     for number, one in enumerate(answer.rounds):
         usage = one.usage
         confidence = "" if one.confidence is None else f", confidence {one.confidence:.2f}"
@@ -94,13 +126,13 @@ def print_trace(answer: Answer) -> None:
             f"{(usage.prefill_s + usage.decode_s) * 1000:.0f} ms{confidence}",
             err=True,
         )
-        echo("  " + "".join(_mark(step) for step in one.steps), err=True)
+        echo_styled(("  ", {}), *map(_mark, one.steps), err=True)
     echo(f"stopped: {answer.stop}", err=True)
 
 
-def _mark(step: Step) -> str:
+def _mark(step: Step) -> Styled:
     style, marks = _TRACE_STYLES[step.kind]
     text = step.text.replace("\n", "\\n")
     if step.kind in ("free", "draft") and step.probability is not None:
         text = f"{text} {step.probability:.2f}"
-    return click.style(marks.format(text), **style)
+    return marks.format(text), style

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +13,11 @@ from toolace_edge.cli import App, pass_app
 from toolace_edge.cli.options import model_options, sampling_from, sampling_options
 from toolace_edge.cli.output import answer_json, echo, print_answer, print_trace, to_json
 from toolace_edge.errors import BudgetError, InputError
+from toolace_edge.messages import is_text
 
 if TYPE_CHECKING:
-    from toolace_edge.messages import Answer
+    from toolace_edge.formats.base import ToolChoice
+    from toolace_edge.messages import Answer, Tool
 
 _STDIN_BYTES = 16 * 1024 * 1024
 _SAY_WHAT = 'Say what you want: toolace-edge run "set a timer for 10 minutes".'
@@ -60,12 +63,13 @@ def run(
         raise click.UsageError("--execute runs the built-in tools and prints for people: leave out --tools and --json.")
     words = _request(request)
     toolset = load_tools(tools if tools is not None else BUILTIN_TOOLS)
+    choice, chosen_sampling = _choice(tool_choice, toolset), sampling_from(sampling)
     with app.open_model(model, format_name=format_name, threads=threads) as opened:
         session = opened.session(
             toolset,
             rounds=rounds,
-            tool_choice=_choice(tool_choice),
-            sampling=sampling_from(sampling),
+            tool_choice=choice,
+            sampling=chosen_sampling,
             max_new_tokens=max_tokens,
         )
         answer = session.complete(words)
@@ -79,21 +83,27 @@ def run(
         click.get_current_context().exit(1)
 
 
-def _choice(text: str) -> str | tuple[str, str]:
-    """A mode by its name; any other word is a tool's."""
-    return text if text in ("auto", "none", "required") else ("named", text)
+def _choice(text: str, tools: Sequence[Tool]) -> ToolChoice:
+    """A mode by its name; any other word is a tool's, which must be there."""
+    from toolace_edge.formats.base import ToolChoice
+
+    choice = ToolChoice.of(text if text in ("auto", "none", "required") else ("named", text))
+    choice.select(tools)
+    return choice
 
 
 def _request(argument: str | None) -> str:
     """The argument; without one, or with `-`, standard input."""
     if argument is not None and argument != "-":
         words = argument
-    elif argument is None and sys.stdin.isatty():
+    elif sys.stdin is None or (argument is None and sys.stdin.isatty()):
         raise click.UsageError(_SAY_WHAT)
     else:
         words = _read_stdin()
     if not words.strip():
         raise InputError("The request is empty.", hint=_SAY_WHAT)
+    if not is_text(words):  # an argument's undecodable bytes are surrogates to Python
+        raise InputError("The request is not UTF-8.", hint="Type or pipe it in UTF-8.")
     return words
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from toolace_edge.cli.output import echo, to_json
-from toolace_edge.errors import SchemaError
+from toolace_edge.errors import SchemaError, ToolError
 
 if TYPE_CHECKING:
     from toolace_edge.messages import Tool
@@ -68,9 +68,13 @@ def check(ctx: click.Context, file: Path) -> None:
     from toolace_edge.tools import check_tools
 
     good, found = check_tools(file)
+    if found and not isinstance(found[0], SchemaError):  # the file as a whole
+        raise found[0]
     problems = [*found, *_problems_of_grammars(good)]
     for problem in problems:
-        echo(f"{problem} {problem.hint}".strip(), err=True)
+        echo(str(problem), err=True)
+        if problem.hint != ToolError.hint:  # which sends people to this very command
+            echo(f"  Hint: {problem.hint}", err=True)
     if problems:
         echo(f"{file}: {len(problems)} of {len(good) + len(found)} tools cannot be used.", err=True)
         ctx.exit(2)
