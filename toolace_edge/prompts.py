@@ -26,17 +26,12 @@ class Prompt:
 
 
 def check_conversation(messages: Sequence[Message]) -> None:
-    """InputError where there is nothing to answer. After an assistant's own words ("Let me look.") it goes on."""
+    """InputError where there is nothing to answer. After an assistant's turn ("Let me look.") the model goes on."""
     if not messages or messages[-1].role == "system":
         raise InputError("There is nothing to answer: the conversation is empty.", hint="Say what you want.")
     last = messages[-1]
     if last.role == "user" and not last.content.strip():
         raise InputError("The request is empty.", hint="Say what you want.")
-    if last.role == "assistant" and (last.calls or not last.content.strip()):
-        raise InputError(
-            "There is nothing to answer: the conversation ends with an answer.",
-            hint="Add a request, or what the calls gave.",
-        )
     for i, message in enumerate(messages):
         if not is_text(message.content):
             raise InputError(f"messages[{i}].content: holds half of a surrogate pair, which is not text.")

@@ -36,7 +36,7 @@ __all__ = ["MAX_DEPTH", "MAX_NODES", "check", "normalise", "normalise_parameters
 
 MAX_DEPTH = 24  # schemas inside schemas
 MAX_NODES = 5000  # schemas in one tool, references followed
-MAX_CHAIN = 300  # properties on the way to the last one: the native compiler recurses over them, 3 to 5 KB of stack each
+MAX_CHAIN = 300  # properties on the way to the last one: native code recurses over them, up to 5 KB of stack each
 
 
 def normalise(schema: Mapping[str, Any], path: str) -> dict[str, Any]:
