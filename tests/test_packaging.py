@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -40,8 +41,8 @@ def test_each_folder_is_mapped_to_its_place(project: dict[str, Any]) -> None:
 
 
 def test_the_base_install_needs_no_compiler_and_no_torch(project: dict[str, Any]) -> None:
-    names = {requirement.split(">")[0] for requirement in project["project"]["dependencies"]}
-    assert names == {"click", "llguidance", "numpy", "onnxruntime", "tokenizers"}
+    names = {re.split("[>;]", requirement)[0] for requirement in project["project"]["dependencies"]}
+    assert names == {"click", "llguidance", "numpy", "onnxruntime", "tokenizers", "tzdata"}
 
 
 @pytest.fixture(scope="module")
