@@ -36,6 +36,17 @@ def test_the_map_names_every_file_of_the_runtime() -> None:
     assert {name for name in files | folders if f"`{name}`" not in text} == set()
 
 
+def test_each_file_imports_only_from_those_above_it_in_the_map() -> None:
+    table = (ROOT / "docs/architecture.md").read_text("utf-8").split("## A request, top to bottom")[1].split("\n## ")[0]
+    rows = [re.findall(r"`(\w+)(?:\.py|/)`", line.split("|")[1]) for line in table.splitlines() if line[:3] == "| `"]
+    rank = {name: i for i, row in enumerate(rows) for name in row}
+    for file in (ROOT / "toolace_edge").rglob("*.py"):
+        module = file.relative_to(ROOT / "toolace_edge").parts[0].removesuffix(".py")
+        imported = re.findall(r"^\s*(?:from|import) toolace_edge\.(\w+)", file.read_text("utf-8"), re.M)
+        if module in rank:
+            assert {name for name in imported if rank[name] > rank[module]} == set(), file
+
+
 def test_links_in_the_documents_lead_somewhere() -> None:
     for document in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
         for target in re.findall(r"\]\((?!https?:)([^)#]+)", document.read_text("utf-8")):
