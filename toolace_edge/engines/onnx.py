@@ -184,6 +184,7 @@ def _open_session(folder: OnnxFolder, threads: int) -> Any:
     """A session whose inputs have the shapes that toolace.json promises, as the cache is laid out by it."""
     import onnxruntime
 
+    onnxruntime.disable_telemetry_events()  # Windows builds report to the system unless told not to
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
