@@ -94,7 +94,8 @@ def _amx() -> Iterator[Check]:
 def _model_files(model: str | None) -> str:
     entry = registry.find(model)
     registry.verify(entry)
-    checked = f"SHA-256 right ({len(entry.hashes)} checked)" if entry.hashes else "no SHA-256 on record"
+    hashes = (f"{file.name} {expected[:12].lower()}" for file, expected in entry.hashes.items())
+    checked = "SHA-256 right: " + ", ".join(hashes) if entry.hashes else "no SHA-256 on record"
     return f"{entry.name} at {entry.path}, {entry.size_bytes / 1e6:.1f} MB, {checked}"
 
 
