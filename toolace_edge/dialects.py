@@ -90,7 +90,7 @@ def translate(schema: Mapping[str, Any], path: str) -> Node:
             raise SchemaError(f"{path}.{key}", "is not a known keyword", hint=_suggestion(key))
     _translate_nullable(schema, node, path)
     _translate_tuple(schema, node, path)
-    _translate_exclusive(schema, node, path)
+    _translate_exclusive(schema, node)
     _translate_format(node, path)
     return node
 
@@ -123,7 +123,7 @@ def _translate_tuple(schema: Mapping[str, Any], node: Node, path: str) -> None:
             node["items"] = _subschema(schema["additionalItems"], f"{path}.additionalItems")["additionalItems"]
 
 
-def _translate_exclusive(schema: Mapping[str, Any], node: Node, path: str) -> None:
+def _translate_exclusive(schema: Mapping[str, Any], node: Node) -> None:
     """Draft 4's booleans."""
     for key, bound in (("exclusiveMinimum", "minimum"), ("exclusiveMaximum", "maximum")):
         if isinstance(schema.get(key), bool):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Role = Literal["system", "user", "assistant", "tool"]
-Stop = Literal["unchanged", "confident", "cycle", "max_rounds", "context", "cancelled"]
+Stop = Literal["unchanged", "confident", "cycle", "max_rounds", "context"]
 StepKind = Literal["forced", "free", "draft", "closing"]
 
 

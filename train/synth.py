@@ -127,7 +127,7 @@ class Synthesizer:
             seen.add(name)
             schema = self._schema(noun)
             if rng.random() < 0.8:
-                schema["description"] = self._parameter_text(word, noun)
+                schema["description"] = self._parameter_text(noun)
             required = i == 0 or rng.random() < 0.7
             if not required and rng.random() < 0.4 and "enum" not in schema:
                 schema["default"] = self.values.make(noun.kind, noun.choices).value
@@ -140,7 +140,7 @@ class Synthesizer:
     def _schema(self, noun: Noun) -> dict[str, Any]:
         return self.values.schema(noun.kind, noun.choices)
 
-    def _parameter_text(self, word: str, noun: Noun) -> str:
+    def _parameter_text(self, noun: Noun) -> str:
         rng = self.rng
         other = rng.choice(noun.words)
         unit = f" in {rng.choice(noun.units)}" if noun.units and rng.random() < 0.5 else ""
