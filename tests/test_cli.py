@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 
@@ -15,6 +17,7 @@ from toolace_edge import __version__
 from toolace_edge.cli import App, cli
 from toolace_edge.errors import EngineError
 from toolace_edge.registry import Model
+from toolace_edge.session import Session
 
 from .test_evaluate import CALL, NONE, OTHER, TIMER, line, scripted, write
 
@@ -262,6 +265,15 @@ def test_eval_prints_one_object_with_the_promised_keys(tmp_path: Path) -> None:
     ]
     assert list(report) == keys
     assert report["by"] == {"ours": {"n": 2, "accuracy": 0.5}}
+
+
+def test_eval_refines_as_often_as_run_does() -> None:
+    defaults = []
+    for name in ("run", "eval"):
+        command = cli.get_command(click.Context(cli), name)
+        assert command is not None
+        defaults += [option.default for option in command.params if option.name == "rounds"]
+    assert defaults == [inspect.signature(Session).parameters["rounds"].default] * 2
 
 
 def test_eval_prints_a_table_with_intervals(tmp_path: Path) -> None:

@@ -162,7 +162,7 @@ def bench(
     limit: int,
     as_json: bool,
 ) -> None:
-    """Measure tokens a second, forward passes a call, forced share and peak memory.
+    """Measure tokens a second, forward passes a request, forced share and peak memory.
 
     Every request starts with an empty cache. `raw loop` feeds the same prompt and the same answer
     to the same engine one token at a time, as a decoder without forced tokens and drafts would.
