@@ -6,8 +6,10 @@ import re
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from tests.cli_page import help_texts, page
+from toolace_edge.cli import cli
 
 ROOT = Path(__file__).parent.parent
 
@@ -51,6 +53,15 @@ def test_links_in_the_documents_lead_somewhere() -> None:
     for document in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
         for target in re.findall(r"\]\((?!https?:)([^)#]+)", document.read_text("utf-8")):
             assert (document.parent / target).exists(), f"{document.name}: {target}"
+
+
+@pytest.mark.slow
+def test_the_first_command_of_the_readme_prints_what_it_says() -> None:
+    readme = (ROOT / "README.md").read_text("utf-8")
+    found = re.search(r'toolace-edge run "([^"]+)"\n```\s+prints `([^`]+)`', readme)
+    assert found is not None
+    result = CliRunner().invoke(cli, ["run", found[1]])
+    assert (result.output, result.exit_code) == (f"{found[2]}\n", 0)
 
 
 @pytest.mark.slow
