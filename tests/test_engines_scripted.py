@@ -84,7 +84,7 @@ def test_a_path_that_holds_no_model_is_refused_by_name(tmp_path: Path, name: str
 
 
 def test_a_damaged_tokenizer_is_refused() -> None:
-    with pytest.raises(ModelError, match="cannot be read"):
+    with pytest.raises(ModelError, match="not a tokenizer that can be read"):
         Vocabulary("{")
     with pytest.raises(ModelError, match="420"):
         Vocabulary(TOKENIZER, size=100)

@@ -139,14 +139,14 @@ def test_a_branch_predicts_what_it_would_predict_alone(renderer: Renderer) -> No
     for block in model.blocks:  # a fresh model's blocks are the identity: give them something to do
         torch.nn.init.normal_(block.out.weight, std=0.1)
         torch.nn.init.normal_(block.down.weight, std=0.1)
-    row = make_packer(renderer).row(Mix(length=320, no_call=0.5))
+    row = make_packer(renderer).row(Mix(length=640, no_call=0.5))
     batch = {name: torch.from_numpy(array) for name, array in collate([row]).items()}
     together = model.hidden(batch["ids"], batch["positions"], look_mask(batch["tree"], batch["branch"]))[0]
-    branch = batch["branch"][0]
+    tree, branch = batch["tree"][0], batch["branch"][0]
+    assert int(tree.max()) >= 1
     assert int(branch.max()) >= 2
-    head = branch == 0
-    for number in range(1, int(branch.max()) + 1):
-        own = branch == number
+    for number, part in {(int(t), int(b)) for t, b in zip(tree, branch, strict=True) if b > 0}:
+        head, own = (tree == number) & (branch == 0), (tree == number) & (branch == part)
         ids = torch.cat([batch["ids"][0][head], batch["ids"][0][own]])[None]
         n = ids.shape[1]
         causal = torch.ones(n, n, dtype=torch.bool).tril()[None, None]
@@ -159,8 +159,8 @@ def test_only_answers_are_learned_and_each_ends(renderer: Renderer) -> None:
     for _ in range(20):
         row = packer.row(Mix(length=256))
         assert row.weights[row.branch <= 0].max() == 0
-        for number in range(1, int(row.branch.max()) + 1):
-            at = (row.branch == number).nonzero()[0]
+        for number, part in {(t, b) for t, b in zip(row.tree, row.branch, strict=True) if b > 0}:
+            at = ((row.tree == number) & (row.branch == part)).nonzero()[0]
             assert row.ids[at[-1]] == end
             assert row.targets[at[-2]] == end
 
