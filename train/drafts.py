@@ -14,6 +14,7 @@ import click
 
 from toolace_edge import formats
 from toolace_edge.engines import open_engine
+from toolace_edge.engines.base import Engine
 from toolace_edge.errors import InputError
 from toolace_edge.session import Session
 
@@ -43,19 +44,22 @@ def main(data: Path, model: Path, out: Path, count: int, seed: int) -> None:
     partial = out.with_suffix(".part")
     with open_engine(model) as engine, partial.open("w", encoding="utf-8") as file:
         for done, example in enumerate(lines, 1):
-            record = {"request": example.request, "calls": _answer(engine, example)}
-            file.write(json.dumps(record, ensure_ascii=False) + "\n")
+            calls = _answer(engine, example)
+            if calls is not None:
+                record = {"request": example.request, "calls": calls}
+                file.write(json.dumps(record, ensure_ascii=False) + "\n")
             if done % 100 == 0:
                 click.echo(f"{done} of {len(lines)}", err=True)
     partial.rename(out)
 
 
-def _answer(engine: object, example: Example) -> list[dict[str, object]]:
-    session = Session(engine, formats.get("compact"), example.tools, rounds=0)  # type: ignore[arg-type]
+def _answer(engine: Engine, example: Example) -> list[dict[str, object]] | None:
+    """The first answer's calls; None where the runtime refuses the line, which is not the same as calling nothing."""
     try:
+        session = Session(engine, formats.get("compact"), example.tools, rounds=0)
         answer = session.complete(list(example.messages))
-    except InputError:  # a line that the runtime refuses gives no draft
-        return []
+    except InputError:
+        return None
     return [{"name": call.name, "arguments": dict(call.arguments)} for call in answer.calls]
 
 

@@ -30,7 +30,7 @@ from toolace_edge.messages import ToolCall
 from .examples import Example, read_examples
 from .model import Llama, ModelConfig, load_checkpoint, save_checkpoint, to_hugging_face
 from .optim import Optimizer, warmup_stable_decay
-from .packs import Mix, Packer, Row, Tree, _row
+from .packs import Mix, Packer, Row, Tree, lay_out
 from .rendering import Renderer
 from .synth import Synthesizer
 from .tokenizer import save_tokenizer, train_tokenizer
@@ -167,7 +167,7 @@ def dev_rows(path: Path, renderer: Renderer, per_source: int, length: int = 640)
         branch = renderer.messages(example.messages, example.tools) + renderer.answer(example.calls, example.tools)
         if len(head.ids) + len(branch.ids) <= length:
             seen[example.source] += 1
-            rows.append((example.source, _row([Tree(head, [branch])], length)))
+            rows.append((example.source, lay_out([Tree(head, [branch])], length)))
     return rows
 
 
@@ -184,7 +184,7 @@ class Run:
             config, tensors, facts = load_checkpoint(checkpoint)
             self.start = int(facts["step"])  # type: ignore[call-overload]
         self.model = Llama(config).bfloat16()
-        self.optimizer = Optimizer(self.model, matrix_lr=0.012, other_lr=6e-4)
+        self.optimizer = Optimizer(self.model)
         if tensors:
             self.optimizer.load(_unpacked(tensors, self.start))
         self.log_file = (out / "log.jsonl").open("a", encoding="utf-8")

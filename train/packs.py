@@ -1,8 +1,9 @@
-"""Rows to train on: one block of tools, read once, and several conversations about it that do not see each other.
+"""Rows to train on: trees of one block of tools and several conversations about it that do not see each other.
 
-Tools are most of a prompt's tokens. A row writes them once; every branch (a request and its answer, or a request, a
+Tools are most of a prompt's tokens. A tree writes them once; every branch (a request and its answer, or a request, a
 draft and its refinement) looks at the tools and at itself, and its positions go on from the end of the tools, so that
-each branch is exactly the prompt that the runtime will show. A row of 384 tokens teaches about four answers.
+each branch is exactly the prompt that the runtime will show. A row holds as many trees as fit; one of 384 tokens
+teaches about three answers.
 """
 
 from __future__ import annotations
@@ -99,7 +100,7 @@ class Packer:
             if tree is not None:
                 trees.append(tree)
                 room -= tree.size
-        return _row(trees, mix.length)
+        return lay_out(trees, mix.length)
 
     def found(self) -> Example:
         source = self.rng.choices(self.sources, self.shares)[0]
@@ -274,7 +275,8 @@ def _alike(a: Tool, b: Tool) -> bool:
     return len(one & two) >= max(2, 0.4 * min(len(one), len(two)))
 
 
-def _row(trees: Sequence[Tree], length: int) -> Row:
+def lay_out(trees: Sequence[Tree], length: int) -> Row:
+    """The trees one after another, padded to `length`; they must fit."""
     ids = np.zeros(length, np.int64)
     positions = np.zeros(length, np.int64)
     tree_of = np.full(length, -1, np.int64)
