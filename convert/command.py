@@ -39,7 +39,7 @@ _name = click.option("--name", metavar="NAME", help="What it is called. [default
 @convert.command()
 @_source
 @_out
-@click.option("--precision", default="int8", show_default=True, metavar="NAME", help="fp32, int8 or int4.")
+@click.option("--precision", default="int8", show_default=True, metavar="NAME", help="fp32, fp16, int8 or int4.")
 @_format
 @_calibration
 @_name

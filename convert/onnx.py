@@ -11,17 +11,16 @@ import math
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from toolace_edge.engines.onnx import OnnxEngine
 from toolace_edge.errors import InputError, MissingDependency, ModelError
 
 from .checkpoint import Checkpoint, read_checkpoint
 
-_BITS: dict[str, Literal[4, 8] | None] = {"fp32": None, "int8": 8, "int4": 4}
-PRECISIONS = tuple(_BITS)
 MAX_MODEL_BYTES = 1_900_000_000  # protobuf ends at 2 GiB, and weights in a second file are not for the engine to read
-_BYTES_A_WEIGHT = {"fp32": 4.0, "int8": 1.125, "int4": 0.625}  # with a float32 scale for 32 weights
+_BYTES_A_WEIGHT = {"fp32": 4.0, "fp16": 2.0, "int8": 1.125, "int4": 0.625}  # with a float32 scale for 32 weights
+PRECISIONS = tuple(_BYTES_A_WEIGHT)
 _FACTS_FILE = "toolace.json"
 
 
@@ -37,8 +36,8 @@ def convert_onnx(
 ) -> Path:
     """Convert the checkpoint folder `source` to the model folder `out`, replacing an older one. Returns `out`.
 
-    `precision` is one of PRECISIONS; int8 and int4 are of weights, in blocks of 32. `n_ctx` is the checkpoint's own
-    unless given. The same checkpoint gives the same bytes.
+    `precision` is one of PRECISIONS; int8 and int4 are of weights, in blocks of 32; fp16 is only stored so. `n_ctx` is
+    the checkpoint's own unless given. The same checkpoint gives the same bytes.
     """
     if precision not in PRECISIONS:
         raise ValueError(f"precision is {precision!r}, not one of {', '.join(PRECISIONS)}")
@@ -86,7 +85,7 @@ def _model(checkpoint: Checkpoint, precision: str, n_ctx: int, name: str) -> byt
         from .onnx_graph import build_graph
     except ImportError as error:
         raise MissingDependency("onnx", "convert") from error
-    model: bytes = build_graph(checkpoint, _BITS[precision], n_ctx, name).SerializeToString(deterministic=True)
+    model: bytes = build_graph(checkpoint, precision, n_ctx, name).SerializeToString(deterministic=True)
     return model
 
 

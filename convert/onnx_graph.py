@@ -8,33 +8,36 @@
              present.{layer}.key|value, to be bound to the memory of the past
 
 The heads, the rotation and the cache are one GroupQueryAttention a layer; query, key and value are one matrix, as are
-gate and up. A quantized weight is MatMulNBits, and one that does not divide into blocks stays float32. A tied
+gate and up. A quantized weight is MatMulNBits, and one that does not divide into blocks stays float32. With fp16 the
+weights are only stored so: onnxruntime turns them into float32 once, as it loads them, and computes with that. A tied
 embedding is stored once and read by both of its ends.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from toolace_edge.errors import ModelError
+
 from .checkpoint import Checkpoint, LlamaConfig
 from .quantize import BLOCK, quantizable, quantize_blocks
 
-Bits: TypeAlias = "Literal[4, 8] | None"  # None is float32
+_BITS: dict[str, Literal[4, 8]] = {"int8": 8, "int4": 4}
 MICROSOFT = "com.microsoft"
 # MatMulNBits' accuracy_level: each row of the input is quantized by itself, a block at a time, so that a row's result
 # does not depend on its neighbours (a draft is verified with the numbers that decoding alone would give).
 INT8_ACTIVATIONS = 4
 
 
-def build_graph(checkpoint: Checkpoint, bits: Bits, n_ctx: int, name: str) -> onnx.ModelProto:
-    """The whole model, weights inside."""
+def build_graph(checkpoint: Checkpoint, precision: str, n_ctx: int, name: str) -> onnx.ModelProto:
+    """The whole model, weights inside. Raises ModelError where a weight is too large for fp16."""
     config, width = checkpoint.config, checkpoint.config.hidden_size
-    graph = _Builder(bits, config)
+    graph = _Builder(precision, config)
     embedding = checkpoint.tensor("model.embed_tokens.weight", config.vocab_size, width)
     graph.rotary_caches(n_ctx)
     hidden = graph.embed(embedding)
@@ -77,8 +80,8 @@ def _layer(graph: _Builder, checkpoint: Checkpoint, layer: int, hidden: str, upd
 class _Builder:
     """Nodes and weights so far. Methods take and give names of values; the name of a node is that of its output."""
 
-    def __init__(self, bits: Bits, config: LlamaConfig) -> None:
-        self.bits, self.config = bits, config
+    def __init__(self, precision: str, config: LlamaConfig) -> None:
+        self.precision, self.bits, self.config = precision, _BITS.get(precision), config
         self.nodes: list[onnx.NodeProto] = []
         self.weights: dict[str, onnx.TensorProto] = {}
 
@@ -91,11 +94,22 @@ class _Builder:
             self.weights[name] = numpy_helper.from_array(np.ascontiguousarray(values), name)
         return name
 
+    def matrix(self, name: str, values: NDArray[np.float32]) -> str:
+        """A matrix that is not quantized, as float32."""
+        if self.precision != "fp16":
+            return self.weight(name, values)
+        if f"{name}.half" not in self.weights:
+            half = values.astype(np.float16)
+            if not np.isfinite(half).all():
+                raise ModelError(f"{name}: a weight is beyond what fp16 can hold.", hint="Convert to fp32.")
+            self.node("Cast", [self.weight(f"{name}.half", half)], [name], to=TensorProto.FLOAT)
+        return name
+
     def embed(self, table: NDArray[np.float32]) -> str:
         """Rows of the embedding, float32 [1, n, hidden_size]."""
         name = "model.embed_tokens"
         if self.bits is None or not quantizable(table):
-            return self.node("Gather", [self.weight(f"{name}.weight", table), "input_ids"], [f"{name}.out"])
+            return self.node("Gather", [self.matrix(f"{name}.weight", table), "input_ids"], [f"{name}.out"])
         packed, scales = self._pack(name, table, self.bits)
         shape = self.weight(f"{name}.shape", np.array([table.shape[0], -1], np.int64))
         flat = self.node("Reshape", [packed, shape], [f"{name}.flat"])  # folded away when the model is loaded
@@ -108,10 +122,13 @@ class _Builder:
         """x @ weight.T; `weight` float32 [out_features, in_features]. A name that is stored already is not again."""
         out = out or f"{name}.out"
         if self.bits is None or not quantizable(weight):
-            if f"{name}.weight" in self.weights:  # by the embedding, whose rows it looks up
+            if {
+                f"{name}.weight",
+                f"{name}.weight.half",
+            } & self.weights.keys():  # by the embedding
                 turned = self.node("Transpose", [f"{name}.weight"], [f"{name}.turned"], perm=[1, 0])
             else:
-                turned = self.weight(f"{name}.weight", weight.T)
+                turned = self.matrix(f"{name}.weight", weight.T)
             return self.node("MatMul", [x, turned], [out])
         inputs = [x, *self._pack(name, weight, self.bits)]
         sizes = {"N": weight.shape[0], "K": weight.shape[1], "bits": self.bits, "block_size": BLOCK}

@@ -139,7 +139,7 @@ def test_a_branch_predicts_what_it_would_predict_alone(renderer: Renderer) -> No
     for block in model.blocks:  # a fresh model's blocks are the identity: give them something to do
         torch.nn.init.normal_(block.out.weight, std=0.1)
         torch.nn.init.normal_(block.down.weight, std=0.1)
-    row = make_packer(renderer).row(Mix(length=640, no_call=0.5))
+    row = make_packer(renderer).row(Mix(length=1280, distractors=1, no_call=0.5))
     batch = {name: torch.from_numpy(array) for name, array in collate([row]).items()}
     together = model.hidden(batch["ids"], batch["positions"], look_mask(batch["tree"], batch["branch"]))[0]
     tree, branch = batch["tree"][0], batch["branch"][0]

@@ -30,7 +30,7 @@ def orthogonal(g: Tensor) -> Tensor:
 class Optimizer:
     """Steps a Llama in place. `lr` is scaled from outside by the schedule (0..1)."""
 
-    def __init__(self, model: Llama, *, matrix_lr: float = 0.012, other_lr: float = 6e-4, decay: float = 0.01) -> None:
+    def __init__(self, model: Llama, *, matrix_lr: float = 0.006, other_lr: float = 4e-4, decay: float = 0.01) -> None:
         c = model.c
         q, kv = c.n_heads * c.head_dim, c.n_kv_heads * c.head_dim
         self.parts: dict[str, list[int]] = {}
@@ -86,7 +86,7 @@ class Optimizer:
             p.copy_(self.masters[name])
 
 
-def warmup_stable_decay(progress: float, *, warmup: float = 0.01, decay_from: float = 0.55) -> float:
+def warmup_stable_decay(progress: float, *, warmup: float = 0.01, decay_from: float = 0.35) -> float:
     """Learning-rate scale at `progress` (0..1): up, flat, then straight down to a fiftieth."""
     if progress < warmup:
         return max(progress / warmup, 0.02)

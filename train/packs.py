@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,6 +51,21 @@ class Tree:
 
 
 @dataclass(slots=True)
+class Scene:
+    """What a tree is made of: the tools, lines that they answer, those tools that are made, and the names shown."""
+
+    tools: list[Tool]
+    examples: list[Example]
+    made: list[Made]
+    rename: Mapping[str, tuple[Tool, Tool]] = field(default_factory=dict)
+
+    @property
+    def shown(self) -> list[Tool]:
+        """The tools as the row writes them."""
+        return [self.rename[tool.name][0] for tool in self.tools]
+
+
+@dataclass(slots=True)
 class Row:
     """Arrays of shape [length]: token ids, positions, tree, branch within it (0 = tools), next token and its weight.
 
@@ -83,20 +98,17 @@ class Packer:
         self.sources = list(self.pools)
         self.shares = [shares[name] for name in self.sources]
         self.drafts = drafts or {}
+        self.callers = _by_tool(self.pools)
+        self.said: list[Example] = []  # lines of the row's earlier trees
 
     def row(self, mix: Mix) -> Row:
         """One row of as many trees as fit; tries again where an anchor is longer than what is left."""
         trees: list[Tree] = []
+        self.said.clear()
         room, tries = mix.length, 0
         while not trees or (room > 60 and tries < 4):
             tries += 1
-            made = None
-            if self.rng.random() < mix.synth:
-                made = self.synth.make_tool()
-                anchor = self.synth.parallel(made, 1 if self.rng.random() < 0.75 else self.rng.choice((2, 2, 3, 4)))
-            else:
-                anchor = self.found()
-            tree = self._tree(anchor, made, mix, room)
+            tree = self._tree(mix, room)
             if tree is not None:
                 trees.append(tree)
                 room -= tree.size
@@ -106,57 +118,52 @@ class Packer:
         source = self.rng.choices(self.sources, self.shares)[0]
         return self.rng.choice(self.pools[source])
 
-    def _tree(self, anchor: Example, made: Made | None, mix: Mix, room: int) -> Tree | None:
-        examples = [anchor]
-        tools = list(anchor.gold_tools if self.rng.random() < mix.lone_tool else self._cut(anchor, mix))
-        if not tools:
-            tools = list(anchor.tools[: max(1, mix.distractors)])
-        companions = 0 if len(tools) == 1 and self.rng.random() < 0.7 else self.rng.randint(0, 3)
-        for _ in range(companions):
-            other = self.synth.example() if self.rng.random() < mix.synth / 2 else self.found()
-            if other.calls and len(tools) + len(other.gold_tools) <= mix.distractors + 2:
-                names = {tool.name for tool in tools}
-                if not any(tool.name in names for tool in other.gold_tools):
-                    examples.append(other)
-                    tools += other.gold_tools
-        self.rng.shuffle(tools)
-        shown = restyle(Example("", tuple(tools), (), ()), self.rng, keep_descriptions=mix.keep_descriptions)
-        rename = {old.name: (new, old) for old, new in zip(tools, shown.tools, strict=True)}
-        head = self.renderer.tools(shown.tools)
+    def _tree(self, mix: Mix, room: int) -> Tree | None:
+        scene = self._made_scene(mix) if self.rng.random() < mix.synth else self._found_scene(mix)
+        self.rng.shuffle(scene.tools)
+        plain = Example("", tuple(scene.tools), (), ())
+        shown = restyle(plain, self.rng, keep_descriptions=mix.keep_descriptions).tools
+        scene.rename = {old.name: (new, old) for old, new in zip(scene.tools, shown, strict=True)}
+        head = self.renderer.tools(shown)
         if len(head.ids) > room * 0.8:
             return None
         branches: list[Piece] = []
         room -= len(head.ids)
-        for example in examples:
-            room = self._add(branches, self._branch(example, shown.tools, rename, mix), room)
-        if not branches:
-            return None
-        self._fill(branches, room, made, examples, shown.tools, rename, mix)
-        return Tree(head, branches)
-
-    def _fill(
-        self,
-        branches: list[Piece],
-        room: int,
-        made: Made | None,
-        examples: list[Example],
-        tools: Sequence[Tool],
-        rename: Mapping[str, tuple[Tool, Tool]],
-        mix: Mix,
-    ) -> None:
-        """More branches about these tools: other requests for a made one, refinements, requests that none can serve."""
-        for example in examples:
+        for example in scene.examples:
+            room = self._add(branches, self._branch(example, scene, mix), room)
             if self.rng.random() < mix.no_call:
-                room = self._add(branches, self._no_call(tools, made, mix), room)
-            if self.rng.random() < mix.refine:
-                room = self._add(branches, self._branch(example, tools, rename, mix, refine=True), room)
-        for _ in range(self.rng.randint(0, 4) if made is not None else 0):
-            if made is not None and self.rng.random() >= mix.no_call / 2:
-                again = self.synth.parallel(made, 1 if self.rng.random() < 0.8 else 2)
-                branch = self._branch(again, tools, rename, mix)
-            else:
-                branch = self._no_call(tools, made, mix)
-            room = self._add(branches, branch, room)
+                room = self._add(branches, self._no_call(scene, mix), room)
+        self.said.extend(scene.examples)
+        return Tree(head, branches) if branches else None
+
+    def _made_scene(self, mix: Mix) -> Scene:
+        """Made tools, some of them near each other, and requests for any of them."""
+        made = [self.synth.make_tool()]
+        while self.rng.random() >= mix.lone_tool and len(made) <= mix.distractors:
+            near = made[0] if self.rng.random() < 0.4 else None
+            made.append(self.synth.make_tool(near))
+        made = list({one.tool.name: one for one in made}.values())
+        examples = [self.synth.asked(self.rng.choice(made)) for _ in range(self.rng.randint(1, 5))]
+        return Scene([one.tool for one in made], examples, made)
+
+    def _found_scene(self, mix: Mix) -> Scene:
+        """A found line with its tools or some of them, and more lines that call one of these."""
+        anchor = self.found()
+        tools = list(anchor.gold_tools if self.rng.random() < mix.lone_tool else self._cut(anchor, mix))
+        tools = tools or list(anchor.tools[: max(1, mix.distractors)])
+        examples = [anchor]
+        for tool in self.rng.choices(tools, k=self.rng.randint(0, 4)):
+            more = self.callers.get(tool.name)
+            other = self.rng.choice(more) if more else anchor
+            if other is not anchor and tool in other.tools:
+                examples.append(other)
+        if len(tools) <= mix.distractors and self.rng.random() >= mix.lone_tool:
+            other = self.synth.example() if self.rng.random() < mix.synth / 2 else self.found()
+            names = {tool.name for tool in tools}
+            if other.calls and not any(tool.name in names for tool in other.gold_tools):
+                examples.append(other)
+                tools += other.gold_tools
+        return Scene(tools, examples, [])
 
     def _add(self, branches: list[Piece], branch: Piece | None, room: int) -> int:
         if branch is None or len(branch.ids) > room:
@@ -179,17 +186,17 @@ class Packer:
         self.rng.shuffle(others)
         return gold + others[: self.rng.randint(0 if gold else 1, max(1, mix.distractors))]
 
-    def _branch(self, example: Example, tools: Sequence[Tool], rename: Mapping[str, tuple[Tool, Tool]], mix: Mix,
-                *, refine: bool = False) -> Piece | None:  # fmt: skip
-        calls = _renamed(example.calls, rename)
+    def _branch(self, example: Example, scene: Scene, mix: Mix) -> Piece | None:
+        """The conversation and its answer, or its answer after a draft; None where a called tool is not shown."""
+        calls = _renamed(example.calls, scene.rename)
         if calls is None:
             return None
-        context = self._context(example, tools, mix)
-        answer = self.renderer.answer(calls, tools)
-        if refine or self.rng.random() < mix.refine:
-            draft = self._draft(example, calls, tools, rename, mix)
-            return context + without_weights(self.renderer.answer(draft, tools)) + self.renderer.refine() + answer
-        return context + answer
+        context = self._context(example, scene.shown, mix)
+        answer = self.renderer.answer(calls, scene.shown)
+        if self.rng.random() >= mix.refine:
+            return context + answer
+        draft = without_weights(self.renderer.answer(self._draft(example, calls, scene, mix), scene.shown))
+        return context + draft + self.renderer.refine() + answer
 
     def _context(self, example: Example, tools: Sequence[Tool], mix: Mix) -> Piece:
         piece = self.renderer.messages(example.messages, tools)
@@ -197,40 +204,47 @@ class Packer:
             piece = Piece(piece.ids, [mix.read if self.rng.random() < 0.25 else 0.0 for _ in piece.ids])
         return piece
 
-    def _draft(
-        self,
-        example: Example,
-        gold: tuple[ToolCall, ...],
-        tools: Sequence[Tool],
-        rename: Mapping[str, tuple[Tool, Tool]],
-        mix: Mix,
-    ) -> tuple[ToolCall, ...]:
+    def _draft(self, example: Example, gold: tuple[ToolCall, ...], scene: Scene, mix: Mix) -> tuple[ToolCall, ...]:
         """What the model itself answered, where that is known; else the gold calls or a made mistake."""
         sampled = self.drafts.get(example.request)
         if sampled and self.rng.random() < 0.8:
-            draft = _renamed(self.rng.choice(list(sampled)), rename)
+            draft = _renamed(self.rng.choice(list(sampled)), scene.rename)
             if draft is not None:
                 return draft
         if self.rng.random() < mix.unchanged:
             return gold
-        return corrupt(gold, tools, example.request, self.rng)
+        return corrupt(gold, scene.shown, example.request, self.rng)
 
-    def _no_call(self, tools: Sequence[Tool], made: Made | None, mix: Mix) -> Piece | None:
-        """A request that none of the tools can serve: another tool's, or this one's with something required unsaid."""
-        if made is not None and self.rng.random() < 0.35:
-            lacking = self.synth.lacking(made)
-            if lacking is not None:
-                return self._context(lacking, tools, mix) + self.renderer.answer((), tools)
-        other = self.synth.example() if self.rng.random() < (0.5 if made is not None else 0.2) else self.found()
-        if len(other.messages) > 2 or any(_alike(a, b) for a in other.gold_tools for b in tools):
+    def _no_call(self, scene: Scene, mix: Mix) -> Piece | None:
+        """A request that none of the tools can serve: another tool's, or one with something required unsaid."""
+        if scene.made and self.rng.random() < 0.2:
+            other = self.synth.lacking(self.rng.choice(scene.made))
+            return other and self._branch(other, scene, mix)
+        other = self._elsewhere(scene)
+        if not other.calls or len(other.messages) > 2:
             return None
-        if not other.calls and not made:
-            return None  # a found no-call line says nothing about these tools unless they are its own
-        context = self._context(Example("", (), (Message("user", other.request),), ()), tools, mix)
-        if self.rng.random() < mix.refine:
-            draft = () if self.rng.random() < mix.unchanged else corrupt((), tools, other.request, self.rng)
-            context = context + without_weights(self.renderer.answer(draft, tools)) + self.renderer.refine()
-        return context + self.renderer.answer((), tools)
+        if any(_alike(a, b) for a in other.gold_tools for b in scene.tools):
+            return None
+        return self._branch(Example("", (), (Message("user", other.request),), ()), scene, mix)
+
+    def _elsewhere(self, scene: Scene) -> Example:
+        """A line for tools that are not shown: of the tree before (where it is answered), a near one, or any."""
+        kind = self.rng.random()
+        if self.said and kind < 0.35:
+            return self.rng.choice(self.said)
+        if scene.made and kind < 0.55:
+            return self.synth.asked(self.synth.make_tool(self.rng.choice(scene.made)))
+        return self.synth.example() if kind < (0.8 if scene.made else 0.6) else self.found()
+
+
+def _by_tool(pools: Mapping[str, Sequence[Example]]) -> dict[str, list[Example]]:
+    """Lines by the name of a tool that they call."""
+    callers: dict[str, list[Example]] = {}
+    for pool in pools.values():
+        for example in pool:
+            for name in {call.name for call in example.calls}:
+                callers.setdefault(name, []).append(example)
+    return callers
 
 
 def _renamed(calls: Sequence[ToolCall], rename: Mapping[str, tuple[Tool, Tool]]) -> tuple[ToolCall, ...] | None:

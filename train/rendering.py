@@ -12,6 +12,8 @@ from toolace_edge.formats import compact
 from toolace_edge.messages import Message, Tool, ToolCall
 
 FORCED_WEIGHT = 0.1
+# Calling or not, and which tool, are one token each, and everything after depends on them.
+DECISION_WEIGHT = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,18 +64,20 @@ class Renderer:
         """What the model writes, to the end token."""
         if not calls:
             piece = self.context(compact.TEXT, text)
-            return Piece([*piece.ids, self.special[compact.END]], [1.0] * (len(piece.ids) + 1))
+            weights = [DECISION_WEIGHT, *([1.0] * len(piece.ids))]
+            return Piece([*piece.ids, self.special[compact.END]], weights)
         by_name = {tool.name: tool for tool in tools}
         piece = Piece([], [])
         for call in calls:
-            piece = piece + self._call(call, by_name.get(call.name), len(tools))
+            piece = piece + self._call(call, by_name.get(call.name), list(by_name))
+        piece.weights[0] = DECISION_WEIGHT
         return piece + Piece([self.special[compact.END]], [1.0])
 
     def refine(self) -> Piece:
         return Piece([self.special[compact.REFINE]], [0.0])
 
-    def _call(self, call: ToolCall, tool: Tool | None, n_tools: int) -> Piece:
-        text, worth = _weighted_call(call, tool, n_tools)
+    def _call(self, call: ToolCall, tool: Tool | None, names: Sequence[str]) -> Piece:
+        text, worth = _weighted_call(call, tool, names)
         encoded = self.tokenizer.encode(text, add_special_tokens=False)
         weights = [max(worth[a:b], default=1.0) for a, b in encoded.offsets]
         return Piece([self.special[compact.CALL], *encoded.ids], [1.0, *weights])
@@ -83,10 +87,11 @@ def without_weights(piece: Piece) -> Piece:
     return Piece(piece.ids, [0.0] * len(piece.ids))
 
 
-def _weighted_call(call: ToolCall, tool: Tool | None, n_tools: int) -> tuple[str, list[float]]:
+def _weighted_call(call: ToolCall, tool: Tool | None, names: Sequence[str]) -> tuple[str, list[float]]:
     """The call's JSON and a weight for each character."""
     parts: list[tuple[str, float]] = [('{"name":"', FORCED_WEIGHT)]
-    parts += [(call.name, 1.0 if n_tools > 1 else FORCED_WEIGHT), ('","arguments":{', FORCED_WEIGHT)]
+    chosen = _distinct(call.name, names)
+    parts += [(chosen, DECISION_WEIGHT), (call.name[len(chosen) :] + '","arguments":{', FORCED_WEIGHT)]
     properties = list(tool.parameters.get("properties", {})) if tool else list(call.arguments)
     required = set(tool.parameters.get("required", ())) if tool else set()
     open_names = list(properties)  # what the grammar could still write
@@ -104,3 +109,9 @@ def _weighted_call(call: ToolCall, tool: Tool | None, n_tools: int) -> tuple[str
             parts.append((text, 1.0))
     parts += [("}", 1.0 if open_names else FORCED_WEIGHT), ("}", FORCED_WEIGHT)]
     return "".join(p for p, _ in parts), [w for p, w in parts for _ in p]
+
+
+def _distinct(name: str, names: Sequence[str]) -> str:
+    """The shortest beginning of `name` that no other of the names has; the rest is forced."""
+    others = [other for other in names if other != name]
+    return next((name[:i] for i in range(len(name)) if not any(o.startswith(name[:i]) for o in others)), name)

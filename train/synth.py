@@ -89,9 +89,14 @@ class Synthesizer:
 
     # --- tools -----------------------------------------------------------------------------------------------------
 
-    def make_tool(self) -> Made:
+    def make_tool(self, near: Made | None = None) -> Made:
+        """A tool; with `near`, one about another thing of the same kind."""
         rng = self.rng
         verbs, things, tied = rng.choice(self.actions)
+        if near is not None:
+            alike = [action for action in self.actions if near.verb in action[0]]
+            verbs, things, tied = next((action for action in alike if near.thing in action[1]), alike[0])
+            things = tuple(t for t in things if not set(t.split()) & set(near.thing.split())) or things
         verb, thing = rng.choice(verbs), rng.choice(things)
         if rng.random() < 0.25:
             thing = rng.choice(self.words) + (" " + rng.choice(self.words) if rng.random() < 0.3 else "")
@@ -298,9 +303,11 @@ class Synthesizer:
 
     def example(self) -> Example:
         """One made tool with one request, or with several for the same tool (parallel calls)."""
-        made = self.make_tool()
-        count = 1 if self.rng.random() < 0.75 else self.rng.choice((2, 2, 2, 3, 3, 4))
-        return self.parallel(made, count)
+        return self.asked(self.make_tool())
+
+    def asked(self, made: Made) -> Example:
+        """A request for `made`, one in four for several calls of it."""
+        return self.parallel(made, 1 if self.rng.random() < 0.75 else self.rng.choice((2, 2, 2, 3, 3, 4)))
 
     def parallel(self, made: Made, count: int) -> Example:
         if count == 1:

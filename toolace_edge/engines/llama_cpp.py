@@ -34,14 +34,16 @@ KvType = Literal["f16", "f32"]
 _GGML_TYPES = {"f32": 0, "f16": 1}
 _DEFAULT_N_CTX = 8192  # where the model allows more: Llama 3.1's 131,072 would take 16 GB
 _SEQUENCE = 0
+_F32_CACHE_BYTES = 1 << 28  # up to this size a cache is exact; a larger one is halved
 
 
 class LlamaCppEngine:
     """Opens the GGUF file at `path`.
 
     `threads` is cores - 1 unless given, `n_ctx` what the model was made for but at most 8192. `kv` is the type of the
-    cached states: f16 costs half the memory of f32 and a logit error of about 3e-3. `repack` lets llama.cpp lay
-    quantized weights out for this CPU (faster, twice the memory); None does so where it is known not to crash.
+    cached states: f16 costs half the memory of f32 and a logit error of about 3e-3; None is f32 up to 256 MiB.
+    `repack` lets llama.cpp lay quantized weights out for this CPU (faster, twice the memory); None does so where it is
+    known not to crash.
     """
 
     def __init__(
@@ -50,7 +52,7 @@ class LlamaCppEngine:
         *,
         threads: int | None = None,
         n_ctx: int | None = None,
-        kv: KvType = "f16",
+        kv: KvType | None = None,
         chunk: int = DEFAULT_CHUNK,
         repack: bool | None = None,
     ) -> None:
@@ -58,13 +60,13 @@ class LlamaCppEngine:
         header = read_header(self._path)
         self._native = native()
         self._vocabulary = open_vocabulary(self._path, str(header.metadata.get("tokenizer.ggml.pre", "")))
-        self._kv = kv
         self._chunk = chunk
         self._tokens: list[int] = []
         self.cancelled: Callable[[], bool] | None = None
         with ExitStack() as stack:
             self._model = self._open_model(stack, header, repack)
             self._n_ctx = self._choose_n_ctx(n_ctx)
+            self._kv = kv or self._choose_kv()
             self._context = self._open_context(stack, threads or default_threads())
             self._memory = self._native.llama_get_memory(self._context)
             self._batch = self._native.llama_batch_init(chunk, 0, 1)
@@ -92,6 +94,12 @@ class LlamaCppEngine:
         if wanted is not None and not 1 <= wanted <= made_for:
             raise BudgetError(f"n_ctx is {wanted}, but {self._path.name} was made for 1 to {made_for} tokens.")
         return wanted or min(made_for, _DEFAULT_N_CTX)
+
+    def _choose_kv(self) -> KvType:
+        native, model = self._native, self._model
+        head = native.llama_model_n_embd(model) // native.llama_model_n_head(model)
+        states = native.llama_model_n_layer(model) * native.llama_model_n_head_kv(model) * head * 2
+        return "f32" if states * 4 * self._n_ctx <= _F32_CACHE_BYTES else "f16"
 
     def _open_context(self, stack: ExitStack, threads: int) -> Any:
         parameters = self._native.llama_context_default_params()
