@@ -27,9 +27,11 @@ from toolace_edge.train.model import (  # noqa: E402
 )
 from toolace_edge.train.nano import chosen_positions, collate, look_mask, weighted_loss  # noqa: E402
 from toolace_edge.train.optim import Optimizer, orthogonal, warmup_stable_decay  # noqa: E402
+from toolace_edge.train.own_tools import OwnTools  # noqa: E402
 from toolace_edge.train.packs import Mix, Packer  # noqa: E402
-from toolace_edge.train.rendering import FORCED_WEIGHT, Renderer  # noqa: E402
+from toolace_edge.train.rendering import DECISION_WEIGHT, FORCED_WEIGHT, Renderer  # noqa: E402
 from toolace_edge.train.synth import Synthesizer  # noqa: E402
+from toolace_edge.train.synth_values import ValueMaker  # noqa: E402
 from toolace_edge.train.tokenizer import train_tokenizer  # noqa: E402
 
 CORPUS = [
@@ -124,6 +126,21 @@ def test_what_the_grammar_forces_counts_little(renderer: Renderer) -> None:
     assert sum(one_of_two.weights) > sum(alone.weights)  # the name is a choice now
 
 
+def test_decisions_count_most_and_a_name_ends_where_it_is_clear(renderer: Renderer) -> None:
+    tools = [weather(), Tool("get_time"), Tool("stop")]
+    called = renderer.answer([ToolCall("get_weather", {"city": "New York"})], tools)
+    refused = renderer.answer([], tools)
+    assert called.weights[0] == refused.weights[0] == DECISION_WEIGHT  # to call or not
+    texts = renderer.tokenizer.decode_batch([[i] for i in called.ids])
+    start = "".join(texts).index("get_weather")
+    at, weights = 0, {}
+    for text, weight in zip(texts, called.weights, strict=True):
+        weights.update(dict.fromkeys(range(at, at + len(text)), weight))
+        at += len(text)
+    assert weights[start] == weights[start + len("get_w") - 1] == DECISION_WEIGHT  # get_t or get_w
+    assert weights[start + len("get_weather")] == FORCED_WEIGHT
+
+
 # --- rows ----------------------------------------------------------------------------------------------------------
 
 
@@ -178,6 +195,30 @@ def test_made_calls_obey_their_schemas_and_say_their_values() -> None:
     made = synth.make_tool()
     lacking = synth.lacking(made)
     assert lacking is None or lacking.calls == ()
+
+
+def test_a_near_tool_is_about_another_thing() -> None:
+    synth = Synthesizer(random.Random(9), ["river"], ["blue suede shoes"], ["Oslo", "tea"])
+    listed = {thing for _, things, _ in synth.actions for thing in things}
+    for _ in range(200):
+        made = synth.make_tool()
+        near = synth.make_tool(made)
+        if {made.thing, near.thing} <= listed:
+            assert made.thing != near.thing
+            assert any({made.thing, near.thing} <= set(things) for _, things, _ in synth.actions)
+
+
+def test_requests_for_own_tools_obey_their_schemas_and_say_their_values() -> None:
+    rng = random.Random(3)
+    own = OwnTools(rng, ValueMaker(rng, ["blue suede shoes"], ["Oslo", "tea"]))
+    for _ in range(300):
+        example = own.asked(list(own.tools))
+        for call in example.calls:
+            jsonschema.validate(dict(call.arguments), dict(own.tools[call.name].parameters))
+            for key, value in call.arguments.items():
+                said = str(value)[:-1] if key == "unit" else str(value)  # one minute, ten minutes
+                assert said.lower() in example.request.lower()
+    assert {tool.name for tool in example.tools} == {call.name for call in example.calls}
 
 
 def test_restyling_keeps_the_call_within_its_tool() -> None:

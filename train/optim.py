@@ -13,6 +13,9 @@ from torch import Tensor
 
 from .model import Llama
 
+# Above the usual 0.95: a batch here is a few thousand tokens, and its gradient is mostly noise.
+MOMENTUM = 0.97
+
 
 def orthogonal(g: Tensor) -> Tensor:
     """About U V^T of g's singular value decomposition; the quintic's coefficients are Jordan's."""
@@ -63,8 +66,8 @@ class Optimizer:
             p.grad = None
 
     def _muon(self, name: str, master: Tensor, g: Tensor, lr: float) -> None:
-        momentum = self.first[name].lerp_(g, 0.05)
-        g = g.lerp(momentum, 0.95)
+        momentum = self.first[name].lerp_(g, 1 - MOMENTUM)
+        g = g.lerp(momentum, MOMENTUM)
         master.mul_(1 - lr * self.decay)
         for rows, part in zip(*(torch.split(whole, self.parts[name]) for whole in (master, g)), strict=True):
             rows.add_(orthogonal(part), alpha=-lr * max(1.0, part.shape[0] / part.shape[1]) ** 0.5)

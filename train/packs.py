@@ -9,6 +9,7 @@ teaches about three answers.
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -19,6 +20,7 @@ from toolace_edge.messages import Message, Tool, ToolCall
 
 from .augment import corrupt, restyle
 from .examples import Example, ordered
+from .own_tools import OwnTools
 from .rendering import Piece, Renderer, without_weights
 from .synth import Made, Synthesizer
 
@@ -36,6 +38,7 @@ class Mix:
     unchanged: float = 0.5  # of those, drafts that are right already
     keep_descriptions: float = 0.7
     read: float = 0.0  # weight of predicting the request's own words
+    own: float = 0.05  # trees of the program's own tools
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +102,7 @@ class Packer:
         self.shares = [shares[name] for name in self.sources]
         self.drafts = drafts or {}
         self.callers = _by_tool(self.pools)
+        self.own = OwnTools(rng, synth.values)
         self.said: list[Example] = []  # lines of the row's earlier trees
 
     def row(self, mix: Mix) -> Row:
@@ -119,7 +123,7 @@ class Packer:
         return self.rng.choice(self.pools[source])
 
     def _tree(self, mix: Mix, room: int) -> Tree | None:
-        scene = self._made_scene(mix) if self.rng.random() < mix.synth else self._found_scene(mix)
+        scene = self._scene(mix)
         self.rng.shuffle(scene.tools)
         plain = Example("", tuple(scene.tools), (), ())
         shown = restyle(plain, self.rng, keep_descriptions=mix.keep_descriptions).tools
@@ -135,6 +139,18 @@ class Packer:
                 room = self._add(branches, self._no_call(scene, mix), room)
         self.said.extend(scene.examples)
         return Tree(head, branches) if branches else None
+
+    def _scene(self, mix: Mix) -> Scene:
+        if self.rng.random() < mix.own:
+            return self._own_scene()
+        return self._made_scene(mix) if self.rng.random() < mix.synth else self._found_scene(mix)
+
+    def _own_scene(self) -> Scene:
+        """The program's own tools, all or some, and requests for these."""
+        names = list(self.own.tools)
+        shown = names if self.rng.random() < 0.4 else self.rng.sample(names, self.rng.randint(1, len(names)))
+        examples = [self.own.asked(shown) for _ in range(self.rng.randint(2, 6))]
+        return Scene([self.own.tools[name] for name in shown], examples, [])
 
     def _made_scene(self, mix: Mix) -> Scene:
         """Made tools, some of them near each other, and requests for any of them."""
@@ -232,6 +248,8 @@ class Packer:
         kind = self.rng.random()
         if self.said and kind < 0.35:
             return self.rng.choice(self.said)
+        if kind < 0.38:
+            return self.own.request(self.rng.choice(list(self.own.tools)))
         if scene.made and kind < 0.55:
             return self.synth.asked(self.synth.make_tool(self.rng.choice(scene.made)))
         return self.synth.example() if kind < (0.8 if scene.made else 0.6) else self.found()
@@ -277,13 +295,20 @@ def _flat(name: str) -> str:
     return "".join(ch for ch in name.lower() if ch.isalnum())
 
 
+_WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
+_GENERIC = set(
+    "find search create make check show list fetch look play send book start stop data info information".split()
+)
+
+
 def _words(text: str) -> set[str]:
-    return {word for word in text.lower().replace("_", " ").split() if len(word) > 3}
+    words = {word.lower().rstrip("s") for word in _WORD.findall(text)}
+    return {word for word in words if len(word) > 3 and word not in _GENERIC}
 
 
 def _alike(a: Tool, b: Tool) -> bool:
     """Might `b` serve what was asked of `a`? Rather yes than no: a wrong no-call label teaches refusing."""
-    if _flat(a.name) == _flat(b.name):
+    if _flat(a.name) == _flat(b.name) or _words(a.name) & _words(b.name):
         return True
     one, two = _words(f"{a.name} {a.description}"), _words(f"{b.name} {b.description}")
     return len(one & two) >= max(2, 0.4 * min(len(one), len(two)))
