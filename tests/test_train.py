@@ -18,6 +18,7 @@ from toolace_edge.messages import Message, Tool, ToolCall  # noqa: E402
 from toolace_edge.prompts import encode_pieces  # noqa: E402
 from toolace_edge.train.augment import corrupt, restyle  # noqa: E402
 from toolace_edge.train.examples import Example, example_from, read_examples  # noqa: E402
+from toolace_edge.train.grounding import is_grounded  # noqa: E402
 from toolace_edge.train.model import (  # noqa: E402
     Llama,
     ModelConfig,
@@ -239,6 +240,18 @@ def test_a_corrupted_draft_stays_within_the_tools() -> None:
     assert () in drafts
     assert all(call.name in ("get_weather", "stop") for draft in drafts for call in draft)
     assert sum(draft != gold for draft in drafts) > 150
+
+
+def test_a_value_that_nobody_said_is_not_grounded() -> None:
+    def line(city: str, unit: str = "metric") -> Example:
+        properties = {"city": {"type": "string"}, "unit": {"enum": ["metric", "imperial"]}}
+        tool = Tool("get_weather", "", {"type": "object", "properties": properties, "required": []})
+        call = ToolCall("get_weather", {"city": city, "unit": unit})
+        return Example("x", (tool,), (Message("user", "Weather in new york?"),), (call,))
+
+    assert is_grounded(line("New York"))
+    assert not is_grounded(line("Oslo"))
+    assert not is_grounded(line("New York", "kelvin"))
 
 
 # --- the network ---------------------------------------------------------------------------------------------------

@@ -28,6 +28,7 @@ from torch import Tensor
 from toolace_edge.messages import ToolCall
 
 from .examples import Example, read_examples
+from .grounding import is_grounded
 from .model import Llama, ModelConfig, load_checkpoint, save_checkpoint, to_hugging_face
 from .optim import Optimizer, warmup_stable_decay
 from .packs import Mix, Packer, Row, Tree, lay_out
@@ -58,7 +59,7 @@ def mix_at(progress: float) -> Mix:
 def make_packer(data: Path, tokenizer: Tokenizer, drafts: Path | None) -> Packer:
     pools: dict[str, list[Example]] = defaultdict(list)
     for example in read_examples(data):
-        if len(example.request) < 1200 and len(example.messages) < 10:
+        if len(example.request) < 1200 and len(example.messages) < 10 and is_grounded(example):
             pools[example.source].append(example)
     synth = Synthesizer(random.Random(0), *_free_text(pools))
     return Packer(Renderer(tokenizer), pools, SHARES, synth, synth.rng, _read_drafts(drafts))
