@@ -17,6 +17,7 @@ from toolace_edge.formats.compact import SPECIAL_TOKENS, Compact  # noqa: E402
 from toolace_edge.messages import Message, Tool, ToolCall  # noqa: E402
 from toolace_edge.prompts import encode_pieces  # noqa: E402
 from toolace_edge.train.augment import corrupt, restyle  # noqa: E402
+from toolace_edge.train.batches import collate  # noqa: E402
 from toolace_edge.train.examples import Example, example_from, read_examples  # noqa: E402
 from toolace_edge.train.grounding import is_grounded  # noqa: E402
 from toolace_edge.train.model import (  # noqa: E402
@@ -26,7 +27,7 @@ from toolace_edge.train.model import (  # noqa: E402
     save_checkpoint,
     to_hugging_face,
 )
-from toolace_edge.train.nano import chosen_positions, collate, look_mask, weighted_loss  # noqa: E402
+from toolace_edge.train.nano import chosen_positions, look_mask, weighted_loss  # noqa: E402
 from toolace_edge.train.optim import Optimizer, orthogonal, warmup_stable_decay  # noqa: E402
 from toolace_edge.train.own_tools import OwnTools  # noqa: E402
 from toolace_edge.train.packs import Mix, Packer  # noqa: E402

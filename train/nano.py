@@ -1,16 +1,11 @@
-"""Trains a small tool-calling model from scratch on a CPU: rows of packs.py, the model of model.py, a schedule, a log.
+"""Trains a small tool-calling model from scratch on a CPU: batches of batches.py, the model of model.py, a log.
 
-    toolace-edge train --data train.jsonl.gz --dev dev.jsonl.gz --out runs/nano --steps 6000
-
-Rows are drawn in a child process, seeded by step: a run resumed from its checkpoint sees what it would have seen.
+toolace-edge train --data train.jsonl.gz --dev dev.jsonl.gz --out runs/nano --steps 6000
 """
 
 from __future__ import annotations
 
 import json
-import multiprocessing
-import random
-import re
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,95 +20,16 @@ import torch.nn.functional as F
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from toolace_edge.messages import ToolCall
-
-from .examples import Example, read_examples
-from .grounding import is_grounded
+from .batches import CURRICULUM, SHARES, batches, collate
+from .examples import read_examples
+from .memory import keep_freed_memory
 from .model import Llama, ModelConfig, load_checkpoint, save_checkpoint, to_hugging_face
 from .optim import Optimizer, warmup_stable_decay
-from .packs import Mix, Packer, Row, Tree, lay_out
+from .packs import Row, Tree, lay_out
 from .rendering import Renderer
-from .synth import Synthesizer
 from .tokenizer import save_tokenizer, train_tokenizer
 
-# How often a source is the anchor of a row. Found function calling counts far above its size; long dialogues below.
-SHARES = {
-    "seal_tools": 9, "glaive": 7, "toolrl_rlla": 4, "ste_toolbench": 4, "synth_rapidapi": 9, "ha_intents": 4,
-    "thingpedia": 9, "snips": 6, "hwu64": 5, "fb_multilingual_tod": 4, "slurp": 3, "ms_bf_skills": 4, "home_llm": 3,
-    "star": 2, "tm4": 2, "sgd": 6, "metatool": 4, "clinc_oos": 3, "banking77": 1, "composed": 7, "composed_same": 5,
-}  # fmt: skip
-# Short rows first, few tools, names more than descriptions: copying is learned there. (until, mix)
-CURRICULUM = (
-    (0.30, Mix(length=256, synth=0.55, lone_tool=0.6, distractors=1, keep_descriptions=0.4, read=0.2)),
-    (0.58, Mix(length=384, synth=0.55, lone_tool=0.3, distractors=3, keep_descriptions=0.7, no_call=0.5, read=0.1)),
-    (1.01, Mix(length=640, synth=0.45, lone_tool=0.2, distractors=6, keep_descriptions=0.9, no_call=0.5, refine=0.15)),
-)
-TOKENS_A_STEP = 6144
 LEARNED_SHARE = 0.34  # of a batch's positions; the loss is computed on so many, always, to keep shapes fixed
-
-
-def mix_at(progress: float) -> Mix:
-    return next(mix for until, mix in CURRICULUM if progress < until)
-
-
-def make_packer(data: Path, tokenizer: Tokenizer, drafts: Path | None) -> Packer:
-    pools: dict[str, list[Example]] = defaultdict(list)
-    for example in read_examples(data):
-        if len(example.request) < 1200 and len(example.messages) < 10 and is_grounded(example):
-            pools[example.source].append(example)
-    synth = Synthesizer(random.Random(0), *_free_text(pools))
-    return Packer(Renderer(tokenizer), pools, SHARES, synth, synth.rng, _read_drafts(drafts))
-
-
-def _free_text(pools: Mapping[str, Sequence[Example]]) -> tuple[list[str], list[str], list[str]]:
-    """For made tools: nouns out of parameter names, phrases out of argument values, and every word of the requests."""
-    words: set[str] = set()
-    phrases: set[str] = set()
-    lexicon: set[str] = set()
-    for pool in pools.values():
-        for example in pool:
-            lexicon.update(re.findall(r"[^\W\d_]{2,16}", example.request))
-            for tool in example.tools:
-                for name in tool.parameters.get("properties", {}):
-                    words.update(w.lower() for w in re.findall(r"[A-Za-z][a-z]{2,}", name))
-            for call in example.calls:
-                phrases.update(v for v in call.arguments.values() if isinstance(v, str) and 0 < len(v) < 40)
-    return sorted(words), sorted(p for p in phrases if p.strip() == p and "\n" not in p), sorted(lexicon)
-
-
-def _read_drafts(path: Path | None) -> dict[str, list[tuple[ToolCall, ...]]]:
-    drafts: dict[str, list[tuple[ToolCall, ...]]] = {}
-    for line in path.read_text(encoding="utf-8").splitlines() if path else ():
-        record = json.loads(line)
-        calls = tuple(ToolCall(call["name"], call["arguments"]) for call in record["calls"])
-        drafts.setdefault(record["request"], []).append(calls)
-    return drafts
-
-
-def _produce(queue: Any, data: Path, tokenizer: Path, drafts: Path | None, seed: int, steps: range, total: int) -> None:
-    packer = make_packer(data, Tokenizer.from_file(str(tokenizer)), drafts)
-    for step in steps:
-        packer.rng.seed(f"{seed}/{step}")
-        mix = mix_at(step / total)
-        queue.put(collate([packer.row(mix) for _ in range(round(TOKENS_A_STEP / mix.length))]))
-
-
-def collate(rows: Sequence[Row]) -> dict[str, np.ndarray[Any, Any]]:
-    fields = ("ids", "positions", "tree", "branch", "targets", "weights")
-    batch = {name: np.stack([getattr(row, name) for row in rows]) for name in fields}
-    batch["answers"] = np.array(sum(row.answers for row in rows))
-    return batch
-
-
-def batches(data: Path, tokenizer: Path, drafts: Path | None, seed: int, steps: range, total: int) -> Iterator[Any]:
-    context = multiprocessing.get_context("spawn")
-    queue = context.Queue(maxsize=16)
-    arguments = (queue, data, tokenizer, drafts, seed, steps, total)
-    process = context.Process(target=_produce, args=arguments, daemon=True)
-    process.start()
-    for _ in steps:
-        yield queue.get(timeout=600)
-    process.join(timeout=10)
 
 
 def look_mask(tree: Tensor, branch: Tensor) -> Tensor:
@@ -276,6 +192,7 @@ def train_model(
     eval_every: int,
 ) -> None:
     """Train in the folder `out`, or resume there. Heads are 64 wide and two share their keys: `width` in 128s."""
+    keep_freed_memory()
     torch.set_num_threads(threads)
     heads = width // 64
     config = ModelConfig(width=width, n_layers=layers, n_heads=heads, n_kv_heads=heads // 2, head_dim=64, ffn=3 * width)
@@ -284,8 +201,9 @@ def train_model(
         save_tokenizer(train_tokenizer(tokenizer_texts(data), config.vocab_size), tokenizer_file.parent)
     run = Run(out, config, steps, seed)
     size = sum(p.numel() for p in run.model.parameters())
+    curriculum = [[until, [asdict(mix) for mix in mixes]] for until, mixes in CURRICULUM]
     run.log(config=asdict(run.model.c), parameters=size, steps=steps, seed=seed, start=run.start, threads=threads,
-            curriculum=[[until, asdict(mix)] for until, mix in CURRICULUM], shares=SHARES)  # fmt: skip
+            curriculum=curriculum, shares=SHARES)  # fmt: skip
     renderer = Renderer(Tokenizer.from_file(str(tokenizer_file)))
     rows = dev_rows(dev, renderer, per_source=40) if dev else []
     stream = batches(data, tokenizer_file, drafts, seed, range(run.start, steps), steps)

@@ -1,0 +1,122 @@
+"""The stream of batches that nano.py trains on: which rows, in which order, drawn in a child process.
+
+Each step has its own seed, so a run resumed from its checkpoint sees what it would have seen.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import random
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from queue import Full
+from typing import Any
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from toolace_edge.messages import ToolCall
+
+from .examples import Example, read_examples
+from .grounding import is_grounded
+from .packs import Mix, Packer, Row
+from .rendering import Renderer
+from .synth import Synthesizer
+
+# How often a source is the anchor of a row. Found function calling counts far above its size; long dialogues below.
+SHARES = {
+    "seal_tools": 9, "glaive": 7, "toolrl_rlla": 4, "ste_toolbench": 4, "synth_rapidapi": 9, "ha_intents": 4,
+    "thingpedia": 9, "snips": 6, "hwu64": 5, "fb_multilingual_tod": 4, "slurp": 3, "ms_bf_skills": 4, "home_llm": 3,
+    "star": 2, "tm4": 2, "sgd": 6, "metatool": 4, "clinc_oos": 3, "banking77": 1, "composed": 7, "composed_same": 5,
+}  # fmt: skip
+# Short rows first, few tools, names more than descriptions: copying is learned there. (until, mixes in turn)
+CURRICULUM = (
+    (0.30, (Mix(length=256, synth=0.55, lone_tool=0.6, distractors=1, keep_descriptions=0.4, read=0.2),)),
+    (0.58, (Mix(length=384, synth=0.55, lone_tool=0.3, distractors=3, keep_descriptions=0.7, no_call=0.5, read=0.1),)),
+    (1.01, (Mix(length=640, synth=0.45, lone_tool=0.2, distractors=6, keep_descriptions=0.9, no_call=0.5, refine=0.15),
+            Mix(length=384, synth=0.45, lone_tool=0.3, keep_descriptions=0.9, no_call=0.5, refine=0.15))),
+)  # fmt: skip
+TOKENS_A_STEP = 6144
+
+
+def mix_at(step: int, total: int) -> Mix:
+    mixes = next(mixes for until, mixes in CURRICULUM if step / total < until)
+    return mixes[step % len(mixes)]
+
+
+def make_packer(data: Path, tokenizer: Tokenizer, drafts: Path | None) -> Packer:
+    pools: dict[str, list[Example]] = defaultdict(list)
+    for example in read_examples(data):
+        if len(example.request) < 1200 and len(example.messages) < 10 and is_grounded(example):
+            pools[example.source].append(example)
+    synth = Synthesizer(random.Random(0), *_free_text(pools))
+    return Packer(Renderer(tokenizer), pools, SHARES, synth, synth.rng, _read_drafts(drafts))
+
+
+def _free_text(pools: Mapping[str, Sequence[Example]]) -> tuple[list[str], list[str], list[str]]:
+    """For made tools: nouns out of parameter names, phrases out of argument values, and every word of the requests."""
+    words: set[str] = set()
+    phrases: set[str] = set()
+    lexicon: set[str] = set()
+    for pool in pools.values():
+        for example in pool:
+            lexicon.update(re.findall(r"[^\W\d_]{2,16}", example.request))
+            for tool in example.tools:
+                for name in tool.parameters.get("properties", {}):
+                    words.update(w.lower() for w in re.findall(r"[A-Za-z][a-z]{2,}", name))
+            for call in example.calls:
+                phrases.update(v for v in call.arguments.values() if isinstance(v, str) and 0 < len(v) < 40)
+    return sorted(words), sorted(p for p in phrases if p.strip() == p and "\n" not in p), sorted(lexicon)
+
+
+def _read_drafts(path: Path | None) -> dict[str, list[tuple[ToolCall, ...]]]:
+    drafts: dict[str, list[tuple[ToolCall, ...]]] = {}
+    for line in path.read_text(encoding="utf-8").splitlines() if path else ():
+        record = json.loads(line)
+        calls = tuple(ToolCall(call["name"], call["arguments"]) for call in record["calls"])
+        drafts.setdefault(record["request"], []).append(calls)
+    return drafts
+
+
+def _produce(queue: Any, data: Path, tokenizer: Path, drafts: Path | None, seed: int, steps: range, total: int) -> None:
+    packer = make_packer(data, Tokenizer.from_file(str(tokenizer)), drafts)
+    for step in steps:
+        packer.rng.seed(f"{seed}/{step}")
+        mix = mix_at(step, total)
+        batch = collate([packer.row(mix) for _ in range(round(TOKENS_A_STEP / mix.length))])
+        if not _handed_over(queue, batch):
+            queue.cancel_join_thread()  # what lies in it has no reader
+            return
+
+
+def _handed_over(queue: Any, batch: object) -> bool:
+    """False where the training was killed: nobody will take the batch, and this process must not outlive it."""
+    parent = multiprocessing.parent_process()
+    while parent is None or parent.is_alive():
+        try:
+            queue.put(batch, timeout=5)
+            return True
+        except Full:
+            pass
+    return False
+
+
+def collate(rows: Sequence[Row]) -> dict[str, np.ndarray[Any, Any]]:
+    fields = ("ids", "positions", "tree", "branch", "targets", "weights")
+    batch = {name: np.stack([getattr(row, name) for row in rows]) for name in fields}
+    batch["answers"] = np.array(sum(row.answers for row in rows))
+    return batch
+
+
+def batches(data: Path, tokenizer: Path, drafts: Path | None, seed: int, steps: range, total: int) -> Iterator[Any]:
+    context = multiprocessing.get_context("spawn")
+    queue = context.Queue(maxsize=16)
+    arguments = (queue, data, tokenizer, drafts, seed, steps, total)
+    process = context.Process(target=_produce, args=arguments, daemon=True)
+    process.start()
+    for _ in steps:
+        yield queue.get(timeout=600)
+    process.join(timeout=10)
