@@ -5,22 +5,24 @@ Bundled models lie in the package `toolace_edge.models`, and their names follow 
     "NAME"         models/NAME/        model.onnx, tokenizer.json, and toolace.json, which holds their SHA-256
     "NAME-gguf"    models/NAME.gguf    with NAME.gguf.sha256 beside it, as `sha256sum` writes it
 
-A path to such a folder, to the model.onnx inside it, or to any .gguf is as good as a name.
+The names of the store (store.py) come after them. A path to such a folder, to the model.onnx inside it, or to any .gguf
+is as good as a name.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from toolace_edge.errors import ModelError
 from toolace_edge.formats import NAMES
+from toolace_edge.manifest import Kind, Manifest
+from toolace_edge.model_facts import FACTS_FILE, read_hashes, read_model_facts
+from toolace_edge.store import Store, sha256_of
 
 if TYPE_CHECKING:
     from toolace_edge.engines.base import Engine
@@ -28,17 +30,20 @@ if TYPE_CHECKING:
     from toolace_edge.session import Session
 
 DEFAULT = "nano"
-FACTS_FILE = "toolace.json"
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A model on disk. `path` is a folder (onnx) or a file (gguf); `hashes` are SHA-256 by file, where known."""
+    """A model on disk. `path` is a file (gguf) or a folder; `hashes` are SHA-256 by file, where known.
+
+    `manifest` is what the store knows of it, where it is one of the store's.
+    """
 
     name: str
     path: Path
-    kind: Literal["onnx", "gguf"]
+    kind: Kind
     hashes: Mapping[Path, str]
+    manifest: Manifest | None = None
 
     @property
     def size_bytes(self) -> int:
@@ -57,11 +62,14 @@ def bundled(root: Path | None = None) -> dict[str, Entry]:
 
 
 def find(model: str | Path | None = None) -> Entry:
-    """The model of that name, or at that path."""
+    """The model of that name, bundled or in the store, or at that path."""
     known = bundled()
     name = str(model if model is not None else DEFAULT)
     if name in known:
         return known[name]
+    store = Store.default()
+    if store.holds(name):
+        return stored(name, store)
     path = Path(name)
     if path.is_dir() or path.name == "model.onnx":
         return _folder_entry(path if path.is_dir() else path.parent)
@@ -69,19 +77,24 @@ def find(model: str | Path | None = None) -> Entry:
         if path.suffix != ".gguf":
             raise ModelError(f"{path} is neither a .gguf file, a model.onnx, nor a folder with a {FACTS_FILE}.")
         return _gguf_entry(path, path.stem)
-    names = ", ".join(known) or "none is installed"
+    names = ", ".join([*known, *store.names()]) or "none is installed"
     raise ModelError(
         f"No model is called {name!r}, and no such file exists.",
         hint=f"Known models: {names}. A path to a model folder or a .gguf file works too.",
     )
 
 
+def stored(name: str, store: Store) -> Entry:
+    """The model of that name in a store; ModelError where it is damaged."""
+    manifest = store.read(name)
+    folder = store.folder(manifest)
+    hashes = {folder / file.path: file.sha256 for file in manifest.files}
+    return Entry(name, store.path(manifest), manifest.kind, hashes, manifest)
+
+
 def _folder_entry(folder: Path) -> Entry:
-    facts = read_facts(folder)
-    hashes = facts.get("sha256")
-    if not isinstance(hashes, dict) or not all(Path(name).name == name for name in hashes):
-        raise ModelError(f"{folder / FACTS_FILE}: `sha256` must map the names of files in this folder to their hashes.")
-    return Entry(folder.name, folder, "onnx", {folder / name: str(value) for name, value in hashes.items()})
+    hashes = read_hashes(folder)
+    return Entry(folder.name, folder, "onnx", {folder / name: value for name, value in hashes.items()})
 
 
 def _gguf_entry(file: Path, name: str) -> Entry:
@@ -94,38 +107,16 @@ def _gguf_entry(file: Path, name: str) -> Entry:
     return Entry(name, file, "gguf", {file: words[0]})
 
 
-def read_facts(folder: Path) -> dict[str, Any]:
-    """toolace.json of a model folder."""
-    file = folder / FACTS_FILE
-    try:
-        facts = json.loads(file.read_text("utf-8"))
-    except FileNotFoundError as error:
-        raise ModelError(f"{folder} has no {FACTS_FILE}, so it is not a model folder of ours.") from error
-    except (ValueError, RecursionError) as error:
-        raise ModelError(f"{file} is not JSON: {error}.") from error
-    if not isinstance(facts, dict):
-        raise ModelError(f"{file} must hold a JSON object.")
-    return facts
-
-
-def verify(entry: Entry) -> None:
+def verify(entry: Entry, sha256: Callable[[Path], str] = sha256_of) -> None:
     """Raise ModelError where a file is missing or is not the one that its hash was made of. About 1 s a gigabyte."""
     for file, expected in entry.hashes.items():
         if not file.is_file():
             raise ModelError(f"{file} is missing from the model {entry.name}.")
-        if _sha256(file) != expected.lower():
+        if sha256(file) != expected.lower():
             raise ModelError(
                 f"{file} is damaged or was changed: its SHA-256 is not the one on record.",
-                hint="Install or convert the model again.",
+                hint="Install, convert or pull the model again.",
             )
-
-
-def _sha256(file: Path) -> str:
-    digest = hashlib.sha256()
-    with file.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,33 +155,25 @@ def open_model(
 ) -> Model:
     """Open a model by name or path. `format_name` says how it writes calls where its own file does not."""
     from toolace_edge.engines.base import open_engine
+    from toolace_edge.engines.cache_file import weights_sha256
     from toolace_edge.formats import get
 
     entry = find(model)
+    if entry.kind == "checkpoint":
+        raise ModelError(
+            f"{entry.name} is a checkpoint, which no engine runs.",
+            hint=f"Convert it first: toolace-edge convert gguf {entry.path} {entry.name}.gguf --kind Q8_0",
+        )
     if entry.kind == "gguf":  # the ONNX engine checks the very bytes that it reads
-        verify(entry)
-    facts = _facts(entry)
-    fmt = get(_format_name(entry, facts, format_name))
-    return Model(entry.name, open_engine(entry.path, threads=threads, n_ctx=n_ctx), fmt, facts.get("calibration"))
+        verify(entry, weights_sha256)
+    facts = read_model_facts(entry.path, entry.kind)
+    recorded = entry.manifest.format if entry.manifest else None
+    fmt = get(_format_name(entry, recorded or facts.format, format_name))
+    return Model(entry.name, open_engine(entry.path, threads=threads, n_ctx=n_ctx), fmt, facts.calibration)
 
 
-def _facts(entry: Entry) -> Mapping[str, Any]:
-    """`format` and `calibration` as the model's own files have them."""
-    if entry.kind == "onnx":
-        return read_facts(entry.path)
-    from toolace_edge.engines.gguf_header import read_header
-
-    metadata = read_header(entry.path).metadata
-    calibration = metadata.get("toolace.calibration")
-    try:
-        parsed = None if calibration is None else json.loads(str(calibration))
-    except ValueError as error:
-        raise ModelError(f"{entry.path}: its key toolace.calibration is not JSON: {error}.") from error
-    return {"format": metadata.get("toolace.format"), "calibration": parsed}
-
-
-def _format_name(entry: Entry, facts: Mapping[str, Any], wanted: str | None) -> str:
-    name = wanted or facts.get("format")
+def _format_name(entry: Entry, said: str | None, wanted: str | None) -> str:
+    name = wanted or said
     if not name:
         raise ModelError(
             f"{entry.path} does not say how its model writes calls.",
@@ -201,7 +184,7 @@ def _format_name(entry: Entry, facts: Mapping[str, Any], wanted: str | None) -> 
             f"{entry.path} says that its model writes calls as {name!r:.40}, which is none of {', '.join(NAMES)}.",
             hint="Name the right one with --format.",
         )
-    return str(name)
+    return name
 
 
 def load(model: str | Path | None = None, tools: Iterable[Any] = (), **options: Any) -> Session:

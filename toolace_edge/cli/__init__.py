@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _COMMANDS = {
     "run": "toolace_edge.cli.run:run",
     "tools": "toolace_edge.cli.tools:tools",
-    "models": "toolace_edge.cli.machine:models",
+    "models": "toolace_edge.cli.models:models",
     "eval": "toolace_edge.cli.measure:evaluate",
     "bench": "toolace_edge.cli.measure:bench",
     "doctor": "toolace_edge.cli.machine:doctor",

@@ -1,4 +1,4 @@
-"""`toolace-edge models` and `toolace-edge doctor`: what is here, and whether it works."""
+"""`toolace-edge doctor`: whether what is here works."""
 
 from __future__ import annotations
 
@@ -10,32 +10,6 @@ from toolace_edge.cli import App, pass_app
 from toolace_edge.cli.output import echo, echo_styled, to_json
 
 _MARKS = {True: ("ok  ", "green"), False: ("FAIL", "red"), None: ("    ", None)}
-
-
-@click.command(short_help="List the models that are installed.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def models(as_json: bool) -> None:
-    """List the bundled models. A path to a model folder or a .gguf file is as good as a name.
-
-    \b
-    Example:
-      toolace-edge models
-      toolace-edge run "set a timer" --model path/to/model.gguf
-    """
-    from toolace_edge import registry
-
-    entries = list(registry.bundled().values())
-    if as_json:
-        rows = [
-            {"name": one.name, "kind": one.kind, "size_bytes": one.size_bytes, "path": str(one.path)} for one in entries
-        ]
-        echo(to_json({"default": registry.DEFAULT, "models": rows}))
-        return
-    for one in entries:
-        default = "  (default)" if one.name == registry.DEFAULT else ""
-        echo(f"{one.name:16} {one.kind:5} {one.size_bytes / 1e6:7.1f} MB  {one.path}{default}")
-    if not entries:
-        echo("No model came with this installation.")
 
 
 @click.command(short_help="Check the processor, the engines and the model.")

@@ -1,0 +1,312 @@
+"""`models pull` against a small hub on this machine: whole, resumed, damaged, refused, offline; never half a model."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from toolace_edge import registry
+from toolace_edge.cli import cli
+from toolace_edge.errors import InputError
+from toolace_edge.pull import parse_reference
+from toolace_edge.store import Store
+
+from .hub_server import COMMIT, Hub, Repository, serve
+from .test_gguf_header import gguf, strings, text, u32
+
+pytest.importorskip("huggingface_hub")
+
+MODEL = gguf(text("llama.context_length") + u32(4) + u32(2048), data=300_000)
+OTHER = gguf(strings("x.names", "other"), data=200_000)
+REPO = "someone/Tiny-1B-GGUF"
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """The hub, with huggingface_hub looking there and at no file of the user's."""
+    from huggingface_hub import constants
+    from huggingface_hub.utils import reset_sessions
+
+    hub, server = serve()
+    for name in ("HF_HUB_OFFLINE", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_HUB_DISABLE_XET"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HF_ENDPOINT", f"{hub.url}/")
+    monkeypatch.setenv("NO_PROXY", "*")
+    monkeypatch.setenv("TOOLACE_EDGE_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub-cache"))
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.file_download.constants.DOWNLOAD_CHUNK_SIZE", 1 << 16)
+    monkeypatch.setattr("toolace_edge.hub._RETRY_AFTER_S", (0.0, 0.0, 0.0))
+    reset_sessions()
+    yield hub
+    server.shutdown()
+    server.server_close()
+    reset_sessions()
+
+
+def pull(*args: str) -> Result:
+    return CliRunner().invoke(cli, ["models", "pull", *args])
+
+
+def pulled(*args: str) -> dict[str, Any]:
+    result = pull(*args, "--json")
+    assert result.exit_code == 0, result.stderr
+    facts: dict[str, Any] = json.loads(result.stdout)
+    return facts
+
+
+def refused(code: int, *args: str) -> str:
+    result = pull(*args)
+    assert (result.exit_code, result.stdout) == (code, ""), result.stderr
+    assert "Traceback" not in result.stderr
+    assert isinstance(result.exception, SystemExit)
+    return " ".join(result.stderr.split())
+
+
+def everything(home: Path) -> list[str]:
+    """Every file and folder below the store, as paths."""
+    root = home / "models"
+    return sorted(str(path.relative_to(root)) for path in root.rglob("*")) if root.exists() else []
+
+
+def test_a_gguf_is_pulled_whole(hub: Hub, tmp_path: Path) -> None:
+    card = {"license": "mit", "base_model": "Team-ACE/ToolACE-8B"}
+    hub.repositories[REPO] = Repository({"README.md": b"# hi", "tiny-1b-q4_k_m.gguf": MODEL}, card)
+    facts = pulled(REPO)
+    assert (facts["name"], facts["kind"], facts["fetched"]) == ("Tiny-1B-Q4_K_M", "gguf", True)
+    assert Path(facts["path"]).read_bytes() == MODEL
+    manifest = Store.default().read("Tiny-1B-Q4_K_M")
+    assert (manifest.source, manifest.revision, manifest.licence) == (f"hf:{REPO}", COMMIT, "mit")
+    assert manifest.format == "toolace"  # of what it was made from, by the catalogue
+    assert manifest.files[0].sha256 == hashlib.sha256(MODEL).hexdigest()
+    assert everything(tmp_path / "home") == [
+        "Tiny-1B-Q4_K_M",
+        "Tiny-1B-Q4_K_M/manifest.json",
+        "Tiny-1B-Q4_K_M/model",
+        "Tiny-1B-Q4_K_M/model/tiny-1b-q4_k_m.gguf",
+    ]
+    registry.verify(registry.find("Tiny-1B-Q4_K_M"))
+
+
+def test_what_is_there_already_is_not_fetched_again(hub: Hub) -> None:
+    hub.repositories[REPO] = Repository({"tiny.Q8_0.gguf": MODEL})
+    pulled(REPO)
+    before = len(hub.downloads())
+    assert pulled(REPO)["fetched"] is False
+    assert len(hub.downloads()) == before
+
+
+def test_a_new_commit_replaces_the_model(hub: Hub) -> None:
+    hub.repositories[REPO] = Repository({"tiny.Q8_0.gguf": MODEL})
+    pulled(REPO)
+    hub.repositories[REPO] = Repository({"tiny.Q8_0.gguf": OTHER}, commit="f" * 40)
+    facts = pulled(REPO)
+    assert (facts["fetched"], Path(facts["path"]).read_bytes()) == (True, OTHER)
+    assert Store.default().read(facts["name"]).revision == "f" * 40
+
+
+def test_a_connection_that_breaks_is_taken_up_where_it_was(hub: Hub) -> None:
+    hub.repositories[REPO] = Repository({"tiny.Q8_0.gguf": MODEL})
+    hub.breaks, hub.break_after = 1, 150_000
+    assert Path(pulled(REPO)["path"]).read_bytes() == MODEL
+    first, second = hub.downloads()
+    assert first == ""
+    assert 0 < int(second.removeprefix("bytes=").rstrip("-")) <= 150_000
+
+
+def test_the_next_command_takes_up_what_a_broken_one_left(hub: Hub, tmp_path: Path) -> None:
+    hub.repositories[REPO] = Repository({"tiny.Q8_0.gguf": MODEL})
+    hub.breaks, hub.break_after = 4, 70_000
+    assert "takes up what has arrived" in refused(1, REPO)
+    assert Store.default().names() == []
+    kept = next((tmp_path / "home/models/.pulls").rglob("*.incomplete")).stat().st_size
+    assert kept > 0
+    before = len(hub.downloads())
+    assert Path(pulled(REPO)["path"]).read_bytes() == MODEL
+    assert hub.downloads()[before:] == [f"bytes={kept}-"]
+    assert not (tmp_path / "home/models/.pulls").exists()
+
+
+def test_wrong_bytes_leave_nothing_behind(hub: Hub, tmp_path: Path) -> None:
+    hub.repositories[REPO] = Repository({"tiny.Q8_0.gguf": MODEL})
+    hub.corrupt = "tiny.Q8_0.gguf"
+    assert "its SHA-256 is another" in refused(1, REPO)
+    assert everything(tmp_path / "home") == []
+
+
+def test_a_file_of_another_size_leaves_nothing_behind(hub: Hub, tmp_path: Path) -> None:
+    hub.repositories[REPO] = Repository({"tiny.Q8_0.gguf": MODEL})
+    hub.short = "tiny.Q8_0.gguf"
+    assert "its size is another" in refused(1, REPO)
+    assert everything(tmp_path / "home") == []
+
+
+def test_wrong_bytes_in_a_small_file_are_found_by_gits_hash(hub: Hub, tmp_path: Path) -> None:
+    hub.repositories["a/b"] = Repository({"config.json": b'{"a": 1}', "model.safetensors": b"weights"})
+    hub.corrupt = "config.json"
+    assert "its git hash is another" in refused(1, "a/b")
+    assert everything(tmp_path / "home") == []
+
+
+def test_a_hostile_file_is_refused_though_its_hash_is_right(hub: Hub, tmp_path: Path) -> None:
+    hub.repositories[REPO] = Repository({"tiny.Q8_0.gguf": gguf(data=100)})
+    assert "reaches past the end" in refused(1, REPO)
+    assert everything(tmp_path / "home") == []
+
+
+@pytest.mark.parametrize("how", ["flag", "variable"])
+def test_offline_opens_no_connection_and_says_what_is_missing(
+    hub: Hub, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_socket(*args: Any) -> None:
+        raise AssertionError("a socket was connected")
+
+    hub.repositories[REPO] = Repository({"tiny.Q8_0.gguf": MODEL})
+    monkeypatch.setattr(socket.socket, "connect", no_socket)
+    if how == "variable":
+        monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    message = refused(1, f"{REPO}:Q8_0", *(["--offline"] if how == "flag" else []))
+    assert f"{REPO}:Q8_0 is not in the store" in message
+    assert hub.requests == []
+
+
+def test_offline_what_is_in_the_store_is_enough(hub: Hub) -> None:
+    hub.repositories[REPO] = Repository({"tiny.Q8_0.gguf": MODEL})
+    pulled(REPO)
+    seen = len(hub.requests)
+    assert pulled(f"{REPO}:Q8_0", "--offline")["fetched"] is False
+    assert "is not in the store" in refused(1, f"{REPO}:Q4_0", "--offline")
+    assert len(hub.requests) == seen
+
+
+CHECKPOINT = {
+    "config.json": b'{"model_type": "llama", "max_position_embeddings": 4096}',
+    "tokenizer.json": b"{}",
+    "tokenizer_config.json": b"{}",
+    "chat_template.jinja": b"{{ messages }}",
+    "model-00001-of-00002.safetensors": b"first",
+    "model-00002-of-00002.safetensors": b"second",
+    "model.safetensors.index.json": b"{}",
+}
+LEFT_OUT = {
+    "pytorch_model.bin": b"pickle",
+    "modeling_evil.py": b"import os",
+    "training_args.bin": b"pickle",
+    "consolidated.safetensors": b"the same again",
+    "original/consolidated.00.pth": b"pickle",
+    ".gitattributes": b"",
+}
+
+
+def test_a_repository_of_safetensors_becomes_a_checkpoint_to_convert(hub: Hub) -> None:
+    repo = "Team-ACE/ToolACE-2-Llama-3.1-8B"
+    hub.repositories[repo] = Repository({**CHECKPOINT, **LEFT_OUT}, {"license": "apache-2.0"})
+    result = pull("ToolACE-2-Llama-3.1-8B")  # by its name in the catalogue
+    assert result.exit_code == 0, result.stderr
+    entry = registry.find("ToolACE-2-Llama-3.1-8B")
+    assert "toolace-edge convert gguf" in result.stdout
+    assert str(entry.path) in result.stdout
+    assert {file.name for file in entry.path.iterdir()} == set(CHECKPOINT)
+    assert entry.manifest is not None
+    assert (entry.kind, entry.manifest.format, entry.manifest.licence) == ("checkpoint", "toolace", "apache-2.0")
+    message = CliRunner().invoke(cli, ["run", "hello", "--model", entry.name]).stderr
+    assert "which no engine runs" in message
+
+
+def test_a_model_folder_of_ours_is_pulled_as_it_runs(hub: Hub) -> None:
+    from .test_store import onnx_files
+
+    hub.repositories["a/mine"] = Repository({**onnx_files(), "README.md": b"card", "evil.py": b""})
+    facts = pulled("a/mine")
+    assert (facts["name"], facts["kind"], facts["format"]) == ("mine", "onnx", "compact")
+    assert {file.name for file in Path(facts["path"]).iterdir()} == {*onnx_files(), "README.md"}
+
+
+def test_several_ggufs_are_listed_and_chosen_by_kind_or_file(hub: Hub) -> None:
+    hub.repositories[REPO] = Repository({"tiny.Q8_0.gguf": MODEL, "tiny.Q4_K_M.gguf": OTHER})
+    message = refused(2, REPO)
+    assert "tiny.Q8_0.gguf" in message
+    assert f"models pull {REPO}:Q4_K_M" in message
+    assert Path(pulled(f"{REPO}:q4_k_m")["path"]).read_bytes() == OTHER
+    assert Path(pulled(f"hf.co/{REPO}:tiny.Q8_0.gguf")["path"]).read_bytes() == MODEL
+    assert Store.default().names() == ["Tiny-1B-Q4_K_M", "Tiny-1B-Q8_0"]
+
+
+@pytest.mark.parametrize(
+    ("repository", "code", "message"),
+    [
+        (None, 2, "There is no repository a/b"),
+        (Repository({}, status=401), 1, "private or gated"),
+        (Repository({}, status=403, code="GatedRepo"), 1, "private or gated"),
+        (Repository({}, status=503), 1, "answered 503"),
+        (Repository({}), 2, "holds nothing that can be used"),
+        (Repository({"pytorch_model.bin": b"", "config.json": b"{}"}), 2, "pickles"),
+    ],
+)
+def test_what_cannot_be_had_is_a_sentence(
+    hub: Hub, tmp_path: Path, repository: Repository | None, code: int, message: str
+) -> None:
+    if repository is not None:
+        hub.repositories["a/b"] = repository
+    assert message in refused(code, "a/b")
+    assert everything(tmp_path / "home") == []
+
+
+def test_an_unknown_revision_is_a_sentence(hub: Hub) -> None:
+    hub.repositories[REPO] = Repository({"tiny.Q8_0.gguf": MODEL})
+    assert "has no revision 'v9'" in refused(2, REPO, "--revision", "v9")
+
+
+def test_a_hub_that_is_not_there_is_a_sentence(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    assert f"{REPO} cannot be fetched" in refused(1, REPO)
+
+
+def test_names_that_lead_out_of_the_folder_are_never_written(hub: Hub, tmp_path: Path) -> None:
+    hub.repositories[REPO] = Repository({"../../evil.Q8_0.gguf": MODEL, "/tmp/evil.Q4_0.gguf": MODEL})
+    assert "holds nothing that can be used" in refused(2, REPO)
+    assert everything(tmp_path / "home") == []
+
+
+def test_a_name_that_is_another_models_is_not_overwritten(hub: Hub, tmp_path: Path) -> None:
+    (tmp_path / "x.gguf").write_bytes(OTHER)
+    Store.default().add(tmp_path / "x.gguf", name="Tiny-1B-Q8_0")
+    hub.repositories[REPO] = Repository({"tiny.Q8_0.gguf": MODEL})
+    assert "is in the store already" in refused(2, REPO)
+    assert "came with the program" in refused(2, REPO, "--name", "nano")
+    assert pulled(REPO, "--name", "tiny")["name"] == "tiny"
+
+
+def test_two_at_once_do_not_share_a_download(hub: Hub, tmp_path: Path) -> None:
+    import filelock
+
+    hub.repositories[REPO] = Repository({"tiny.Q8_0.gguf": MODEL})
+    hub.breaks, hub.break_after = 4, 70_000
+    refused(1, REPO)
+    folder = next((tmp_path / "home/models/.pulls").rglob("*.incomplete")).parents[3]
+    with filelock.FileLock(str(folder.with_suffix(".lock"))):
+        assert "Another process is pulling" in refused(1, REPO)
+    pulled(REPO)
+
+
+@pytest.mark.parametrize(
+    "reference", ["", "noslash", "a/b/c", "../b", "a/..", "a/b:", "https://evil.example/a/b", "-a/b"]
+)
+def test_what_names_no_repository_is_refused(reference: str) -> None:
+    with pytest.raises(InputError, match="does not name a repository"):
+        parse_reference(reference)
+
+
+def test_without_huggingface_hub_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "huggingface_hub", None)
+    result = pull(REPO)
+    assert result.exit_code == 1
+    assert "pip install 'toolace-edge[hub]'" in result.stderr
