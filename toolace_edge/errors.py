@@ -10,6 +10,7 @@
     ├── FormatError                 exit 1, HTTP 500   an answer is not written in its model's format
     ├── EngineError                 exit 1, HTTP 500   the native runtime refused or failed
     │   └── MissingDependency       exit 1, HTTP 501   an optional package is not installed; names the extra
+    ├── CallError                   exit 1, HTTP 502   a tool's server, not its caller, kept a call from its result
     └── Cancelled                   exit 130, HTTP 499 somebody asked for it
 
 `str(error)` is one sentence: what happened, where, and why. `hint` says what to do about it.
@@ -99,6 +100,12 @@ class MissingDependency(EngineError):
             hint=f"pip install 'toolace-edge[{extra}]'",
         )
         self.extra = extra
+
+
+class CallError(ToolaceEdgeError):
+    """A server gave no result, or an error, for a call; the message is what the model reads."""
+
+    http_status = 502
 
 
 class Cancelled(ToolaceEdgeError):

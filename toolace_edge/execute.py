@@ -14,10 +14,11 @@ from dataclasses import replace
 from typing import Any
 
 from toolace_edge.arguments import to_python
-from toolace_edge.errors import ToolError
+from toolace_edge.errors import CallError, ToolError
 from toolace_edge.functions import from_function
 from toolace_edge.messages import Tool, ToolCall, ToolResult
 from toolace_edge.schema import check
+from toolace_edge.sources.base import SourceTool
 
 Approve = Callable[[ToolCall], bool]
 
@@ -26,7 +27,7 @@ MAX_RESULT = 8000  # characters
 
 
 class Executor:
-    """Runs calls of Python functions.
+    """Runs calls of Python functions and of what the sources give.
 
     `approve` is asked before each call and says no by returning False. `timeout_s` limits a call's wall clock: Python
     cannot stop a thread, so a function that overruns is left behind in a daemon thread while the result says so.
@@ -100,7 +101,11 @@ class Executor:
     def _guarded(self, call: ToolCall) -> tuple[str, bool]:
         function = self._functions[call.name]
         try:
+            if isinstance(function, SourceTool):
+                return function(call.arguments), False
             return as_text(function(**to_python(function, call.arguments))), False
+        except CallError as error:
+            return f"Error: {error}", True
         except BaseException as error:  # a tool may raise anything, SystemExit too; the model reads what
             return f"Error: {type(error).__name__}: {error}", True
 

@@ -13,7 +13,6 @@ Errors name the place: `tools[2].function.parameters.properties.unit.enum: is em
 from __future__ import annotations
 
 import difflib
-import json
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,6 +21,7 @@ from typing import Any
 
 from toolace_edge.errors import SchemaError, ToolError
 from toolace_edge.functions import from_function, tool
+from toolace_edge.json_file import read_json
 from toolace_edge.messages import Tool, is_text
 from toolace_edge.schema import normalise_parameters
 
@@ -29,7 +29,6 @@ __all__ = ["check_tools", "from_function", "load_tools", "tool"]
 
 MAX_FILE_BYTES = 8 * 2**20
 MAX_TOOLS = 1000
-MAX_DIGITS = 400  # of an integer; a double has no more than 309
 MAX_DESCRIPTION = 8192  # characters
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
@@ -59,7 +58,7 @@ def check_tools(source: Source) -> tuple[tuple[Tool, ...], tuple[ToolError, ...]
     """The tools that can be used, and what is wrong with each other one."""
     try:
         if isinstance(source, str | os.PathLike):
-            entries = _entries(_read_json(Path(source)), str(source))
+            entries = _entries(read_json(Path(source), MAX_FILE_BYTES, "a JSON file of tools"), str(source))
             if not entries:
                 raise ToolError(f"{source} holds no tools.", hint="A tools file is a JSON list of tools.")
         else:
@@ -85,53 +84,6 @@ def _attempt(entry: Any, path: str, known: Mapping[str, Tool]) -> Tool | ToolErr
     if found.name in known:
         return SchemaError(f"{path}.name", f"{found.name!r} is the name of an earlier tool", hint="Rename one of them.")
     return found
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        with path.open("rb") as stream:
-            data = stream.read(MAX_FILE_BYTES + 1)
-        if len(data) > MAX_FILE_BYTES:
-            raise ToolError(f"{path} is larger than {MAX_FILE_BYTES // 2**20} MB.", hint="Give the tools that matter.")
-        text = data.decode("utf-8-sig")
-        return json.loads(
-            text, object_pairs_hook=_without_repeats, parse_constant=_refuse_constant, parse_int=_read_integer
-        )
-    except FileNotFoundError:
-        raise ToolError(f"{path} does not exist.", hint="Give the path of a JSON file of tools.") from None
-    except OSError as error:
-        raise ToolError(f"{path} cannot be read: {error.strerror}.", hint="Give the path of a JSON file.") from None
-    except UnicodeDecodeError as error:
-        raise ToolError(f"{path} is not UTF-8 at byte {error.start}.", hint="Save it as UTF-8.") from None
-    except json.JSONDecodeError as error:
-        place = f"line {error.lineno}, column {error.colno}"
-        raise ToolError(f"{path} is not JSON: {error.msg} at {place}.", hint="Correct the file there.") from None
-    except _BadJson as error:
-        raise ToolError(f"{path} {error}.", hint="Correct the file there.") from None
-    except RecursionError:
-        raise ToolError(f"{path} is nested too deeply.", hint="Flatten the schemas.") from None
-
-
-class _BadJson(Exception):
-    """JSON to Python's parser, but not something that a tools file can mean."""
-
-
-def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise _BadJson(f"gives {next(name for name in names if names.count(name) > 1)!r} twice in one object")
-    return found
-
-
-def _refuse_constant(name: str) -> Any:
-    raise _BadJson(f"holds {name}, which is not JSON")
-
-
-def _read_integer(digits: str) -> int:
-    if len(digits) > MAX_DIGITS:
-        raise _BadJson(f"holds an integer of {len(digits)} digits, {digits[:20]}...")
-    return int(digits)
 
 
 def _entries(data: Any, where: str) -> Sequence[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -40,6 +41,18 @@ model_options = _all(
         "--rounds", type=click.IntRange(0, 32), default=3, metavar="N", help="Refinements at most. [default: 3]"
     ),
     click.option("--threads", type=click.IntRange(1, 256), metavar="N", help="CPU threads. [default: cores - 1]"),
+)
+
+_FILE = click.Path(path_type=Path)
+
+# The names are those of `toolace_edge.sources.open_sources`.
+source_options = _all(
+    click.option("--functions", multiple=True, type=_FILE, metavar="FILE", help="Python file of functions."),
+    click.option("--plugin", "plugins", multiple=True, metavar="NAME", help="Plugin of an installed package."),
+    click.option("--openapi", multiple=True, type=_FILE, metavar="FILE", help="OpenAPI 3 document."),
+    click.option("--base-url", metavar="URL", help="In place of the document's server."),
+    click.option("--mcp", multiple=True, type=_FILE, metavar="FILE", help="MCP servers, as in mcp.json."),
+    click.option("--only", multiple=True, metavar="GLOB", help="Of --openapi and --mcp, only these."),
 )
 
 sampling_options = _all(

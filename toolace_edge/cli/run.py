@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from toolace_edge.cli import App, pass_app
-from toolace_edge.cli.options import model_options, sampling_from, sampling_options
+from toolace_edge.cli import App, pass_app, sources
+from toolace_edge.cli.options import model_options, sampling_from, sampling_options, source_options
 from toolace_edge.cli.output import answer_json, echo, print_answer, print_trace, to_json
 from toolace_edge.errors import BudgetError, InputError
 from toolace_edge.messages import is_text
 
 if TYPE_CHECKING:
+    from toolace_edge.execute import Approve
     from toolace_edge.formats.base import ToolChoice
     from toolace_edge.messages import Answer, Tool
 
@@ -26,11 +27,15 @@ _SAY_WHAT = 'Say what you want: toolace-edge run "set a timer for 10 minutes".'
 @click.command(short_help="Turn a request into tool calls.")
 @click.argument("request", required=False)
 @click.option("--tools", type=click.Path(path_type=Path), metavar="FILE", help="JSON tools; default: a built-in set.")
+@source_options
+@click.option("--skip-unsupported", is_flag=True, help="Leave out tools that cannot be held.")
+@click.option("--accept-changes", is_flag=True, help="Trust what MCP tools say now.")
 @model_options
 @click.option("--tool-choice", default="auto", metavar="CHOICE", help="auto, none, required, or a tool's name.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object: the answer, its rounds, what it cost.")
 @click.option("--trace", is_flag=True, help="Show every round token by token on stderr.")
-@click.option("--execute", is_flag=True, help="Run the calls and print the results (built-in tools only).")
+@click.option("--execute", is_flag=True, help="Run the calls and print the results.")
+@click.option("--yes", is_flag=True, help="With --execute: do not ask before each call.")
 @sampling_options
 @pass_app
 def run(
@@ -38,6 +43,8 @@ def run(
     /,
     request: str | None,
     tools: Path | None,
+    skip_unsupported: bool,
+    accept_changes: bool,
     model: str | None,
     format_name: str | None,
     rounds: int,
@@ -46,8 +53,9 @@ def run(
     as_json: bool,
     trace: bool,
     execute: bool,
+    yes: bool,
     max_tokens: int,
-    **sampling: Any,
+    **options: Any,
 ) -> None:
     """Turn REQUEST (or standard input) into tool calls, or into none where no tool fits.
 
@@ -59,28 +67,40 @@ def run(
     from toolace_edge.builtin import BUILTIN_TOOLS
     from toolace_edge.tools import load_tools
 
-    if execute and (tools or as_json):
-        raise click.UsageError("--execute runs the built-in tools and prints for people: leave out --tools and --json.")
+    from_sources = {name: options.pop(name) for name in sources.NAMES}
+    given = sources.are_given(from_sources)
+    if execute:
+        _check_execute(tools, as_json, ask=given and not yes, piped=request in (None, "-"))
     words = _request(request)
-    toolset = load_tools(tools if tools is not None else BUILTIN_TOOLS)
-    choice, chosen_sampling = _choice(tool_choice, toolset), sampling_from(sampling)
-    with app.open_model(model, format_name=format_name, threads=threads) as opened:
-        session = opened.session(
-            toolset,
-            rounds=rounds,
-            tool_choice=choice,
-            sampling=chosen_sampling,
-            max_new_tokens=max_tokens,
-        )
-        answer = session.complete(words)
-    if trace:
-        print_trace(answer)
-    if as_json:
-        echo(to_json(answer_json(answer)))
-    else:
-        print_answer(answer)
-    if execute and not _execute(answer):
-        click.get_current_context().exit(1)
+    with sources.opened(from_sources, accept_changes=accept_changes) as opened_sources:
+        functions = sources.usable(opened_sources, skip_unsupported=skip_unsupported) if given else BUILTIN_TOOLS
+        listed = load_tools(tools) if tools is not None else ()
+        toolset = load_tools([*listed, *(functions if given or tools is None else ())])
+        choice, chosen_sampling = _choice(tool_choice, toolset), sampling_from(options)
+        with app.open_model(model, format_name=format_name, threads=threads) as opened:
+            session = opened.session(
+                toolset,
+                rounds=rounds,
+                tool_choice=choice,
+                sampling=chosen_sampling,
+                max_new_tokens=max_tokens,
+            )
+            answer = session.complete(words)
+        if trace:
+            print_trace(answer)
+        if as_json:
+            echo(to_json(answer_json(answer)))
+        else:
+            print_answer(answer)
+        if execute and not _execute(answer, functions, sources.ask if given and not yes else None):
+            click.get_current_context().exit(1)
+
+
+def _check_execute(tools: Path | None, as_json: bool, *, ask: bool, piped: bool) -> None:
+    if tools or as_json:
+        raise click.UsageError("--execute runs calls and prints for people: leave out --tools and --json.")
+    if ask and (piped or sys.stdin is None or not sys.stdin.isatty()):
+        raise click.UsageError("--execute asks before each call, and here is no terminal to ask at: give --yes.")
 
 
 def _choice(text: str, tools: Sequence[Tool]) -> ToolChoice:
@@ -117,12 +137,11 @@ def _read_stdin() -> str:
         raise InputError(f"Standard input is not UTF-8 at byte {error.start}.", hint="Pipe text in UTF-8.") from error
 
 
-def _execute(answer: Answer) -> bool:
+def _execute(answer: Answer, functions: Sequence[Callable[..., Any]], approve: Approve | None) -> bool:
     """Run the calls, print what each gave, and say whether all went well."""
-    from toolace_edge.builtin import BUILTIN_TOOLS
     from toolace_edge.execute import Executor
 
-    results = Executor(BUILTIN_TOOLS).run_all(answer.calls)
+    results = Executor(functions, approve=approve).run_all(answer.calls)
     for result in results:
         echo(result.content, err=result.error)
     return not any(result.error for result in results)

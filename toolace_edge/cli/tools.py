@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from toolace_edge.cli import sources
+from toolace_edge.cli.options import source_options
 from toolace_edge.cli.output import echo, to_json
 from toolace_edge.errors import SchemaError, ToolError
 
@@ -28,14 +30,15 @@ def tools() -> None:
     """
 
 
-_file = click.argument("file", type=click.Path(path_type=Path))
+_file = click.argument("file", required=False, type=click.Path(path_type=Path))
 
 
 @tools.command()
 @_file
+@source_options
 @click.option("--json", "as_json", is_flag=True, help="Print the normalised JSON Schemas instead.")
-def show(file: Path, as_json: bool) -> None:
-    """Print the tools of FILE as the bundled model reads them.
+def show(file: Path | None, as_json: bool, **options: Any) -> None:
+    """Print the tools of FILE, or of other sources, as the bundled model reads them.
 
     \b
     Example:
@@ -45,7 +48,9 @@ def show(file: Path, as_json: bool) -> None:
     from toolace_edge.formats.compact import render_tool
     from toolace_edge.tools import load_tools
 
-    loaded = load_tools(file)
+    _need_something(file, options)
+    with sources.opened(options) as opened:
+        loaded = load_tools([*(load_tools(file) if file else ()), *opened.functions])
     if as_json:
         rows = [{"name": one.name, "description": one.description, "parameters": one.parameters} for one in loaded]
         echo(to_json(rows, indent=2))
@@ -55,30 +60,46 @@ def show(file: Path, as_json: bool) -> None:
 
 @tools.command()
 @_file
+@source_options
 @click.pass_context
-def check(ctx: click.Context, file: Path) -> None:
-    """Find everything in FILE that cannot be used.
+def check(ctx: click.Context, /, file: Path | None, **options: Any) -> None:
+    """Find everything in FILE, or in other sources, that cannot be used.
 
     Each problem comes with its place. Exits with 2 where there is one.
 
     \b
     Example:
       toolace-edge tools check my_tools.json
+      toolace-edge tools check --openapi petstore.yaml
     """
-    from toolace_edge.tools import check_tools
+    from toolace_edge.tools import check_tools, load_tools
 
-    good, found = check_tools(file)
+    _need_something(file, options)
+    good, found = check_tools(file) if file else ((), ())
     if found and not isinstance(found[0], SchemaError):  # the file as a whole
         raise found[0]
-    problems = [*found, *_problems_of_grammars(good)]
+    with sources.opened(options) as opened:
+        good = load_tools([*good, *opened.functions])
+        changed = [
+            SchemaError(name, f"is not as it was accepted; it now says: {text!r}", hint="`run --accept-changes`")
+            for name, text in opened.changed.items()
+        ]
+    unusable = [*found, *opened.problems, *changed]
+    problems = [*unusable, *_problems_of_grammars(good)]
     for problem in problems:
         echo(str(problem), err=True)
         if problem.hint != ToolError.hint:  # which sends people to this very command
             echo(f"  Hint: {problem.hint}", err=True)
+    name = ", ".join(str(one) for one in (file, *(x for key in sources.NAMED for x in options[key])) if one)
     if problems:
-        echo(f"{file}: {len(problems)} of {len(good) + len(found)} tools cannot be used.", err=True)
+        echo(f"{name}: {len(problems)} of {len(good) + len(unusable)} tools cannot be used.", err=True)
         ctx.exit(2)
-    echo(f"{file}: {len(good)} tool{'s' * (len(good) != 1)}, nothing to complain about.")
+    echo(f"{name}: {len(good)} tool{'s' * (len(good) != 1)}, nothing to complain about.")
+
+
+def _need_something(file: Path | None, options: Mapping[str, Any]) -> None:
+    if file is None and not sources.are_given(options):
+        raise click.UsageError("Give a FILE, or one of --functions, --plugin, --openapi and --mcp.")
 
 
 def _problems_of_grammars(tools: Sequence[Tool]) -> Iterator[SchemaError]:

@@ -59,7 +59,7 @@ class LlamaCppEngine:
         self._path = Path(path)
         header = read_header(self._path)
         self._native = native()
-        self._vocabulary = open_vocabulary(self._path, str(header.metadata.get("tokenizer.ggml.pre", "")))
+        self._vocabulary = open_vocabulary(self._path, header.metadata)
         self._chunk = chunk
         self._tokens: list[int] = []
         self.cancelled: Callable[[], bool] | None = None

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import threading
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from ctypes import create_string_buffer
 from functools import cached_property
 from pathlib import Path
@@ -21,28 +22,46 @@ from toolace_edge.errors import EngineError, InputError, ModelError
 if TYPE_CHECKING:
     import llguidance
 
-# Tokenizers whose tokenizer.json composes characters first (NFC); llama.cpp leaves that step out.
+# How a text is normalized before it is cut: "NFC" or "none". llama.cpp leaves that step out, so our converter notes it.
+NORMALIZER_KEY = "toolace.normalizer"
+# Tokenizers that compose characters first (NFC), where a file of somebody else's does not say.
 _COMPOSED = {"qwen2", "qwen35"}
 _loaded: dict[tuple[str, int, int], LlamaVocabulary] = {}
 _lock = threading.Lock()
 
 
-def open_vocabulary(path: Path, pre: str) -> LlamaVocabulary:
-    """The vocabulary of the GGUF file at `path`, whose header was checked; `pre` is its `tokenizer.ggml.pre`."""
+def open_vocabulary(path: Path, metadata: Mapping[str, object]) -> LlamaVocabulary:
+    """The vocabulary of the GGUF file at `path`, whose header was checked and has `metadata`."""
     stat = path.stat()
     key = (str(path.resolve()), stat.st_size, stat.st_mtime_ns)
     with _lock:
         if key not in _loaded:
-            _loaded[key] = LlamaVocabulary(path, pre)
+            _loaded[key] = LlamaVocabulary(path, composes(metadata))
         return _loaded[key]
 
 
-class LlamaVocabulary:
-    """Use `open_vocabulary`: each of these is memory that stays."""
+@contextmanager
+def borrowed_vocabulary(path: Path, metadata: Mapping[str, object]) -> Iterator[LlamaVocabulary]:
+    """As `open_vocabulary`, but freed at the end: for `encode` and `decode`, never for llguidance's view."""
+    vocabulary = LlamaVocabulary(path, composes(metadata))
+    try:
+        yield vocabulary
+    finally:
+        vocabulary.free()
 
-    def __init__(self, path: Path, pre: str) -> None:
+
+def composes(metadata: Mapping[str, object]) -> bool:
+    """Whether characters are composed (NFC) before the text is cut into tokens."""
+    said = metadata.get(NORMALIZER_KEY)
+    return metadata.get("tokenizer.ggml.pre") in _COMPOSED if said is None else said == "NFC"
+
+
+class LlamaVocabulary:
+    """Use `open_vocabulary`: each of these is memory that stays. `composed`: texts are brought into NFC first."""
+
+    def __init__(self, path: Path, composed: bool) -> None:
         self._native = native()
-        self._composed = pre in _COMPOSED
+        self._composed = composed
         parameters = self._native.llama_model_default_params()
         parameters.vocab_only = True
         forget_log()
@@ -51,6 +70,10 @@ class LlamaVocabulary:
             raise ModelError(f"{path}: llama.cpp cannot read the vocabulary{last_words()}.")
         self._vocab: Any = self._native.llama_model_get_vocab(self._model)
         self.size: int = self._native.llama_vocab_n_tokens(self._vocab)
+
+    def free(self) -> None:
+        """Nothing of this may be used afterwards."""
+        self._native.llama_model_free(self._model)
 
     def encode(self, text: str, special: bool = False) -> list[int]:
         """Token ids, nothing added; only with `special` do control tokens in `text` count as such."""

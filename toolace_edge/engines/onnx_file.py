@@ -15,6 +15,7 @@ from toolace_edge.errors import ModelError
 
 OPERATORS = frozenset(
     {
+        "Add",
         "Cast",
         "Gather",
         "GatherBlockQuantized",

@@ -1,0 +1,94 @@
+"""What `run` and `tools` do with --functions, --plugin, --openapi and --mcp: open, report, refuse, ask."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from toolace_edge.cli.output import echo, plain
+from toolace_edge.errors import SchemaError, ToolError
+
+if TYPE_CHECKING:
+    from toolace_edge.messages import ToolCall
+    from toolace_edge.sources import Sources
+
+Functions = tuple[Callable[..., Any], ...]
+
+NAMED = ("functions", "plugins", "openapi", "mcp")  # the flags of `source_options` that name a source
+NAMES = (*NAMED, "base_url", "only")  # all of them
+
+
+def are_given(options: Mapping[str, Any]) -> bool:
+    """Whether the flags of `source_options` name a source."""
+    return any(options[name] for name in NAMED)
+
+
+@contextmanager
+def opened(options: Mapping[str, Any], *, accept_changes: bool = False) -> Iterator[Sources]:
+    """The sources that the flags name; MCP servers are ended with the block, on SIGTERM too."""
+    from toolace_edge.sources import open_sources
+
+    if not are_given(options) and (options["base_url"] or options["only"]):
+        raise click.UsageError("--base-url and --only say more about --openapi or --mcp: give one of these.")
+    with _ended_by_sigterm(), open_sources(**options, accept_changes=accept_changes) as sources:
+        yield sources
+
+
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def usable(sources: Sources, *, skip_unsupported: bool) -> Functions:
+    """What a run may use. ToolError for a changed definition, and for what is unsupported unless that is skipped."""
+    if changed := sources.changed:
+        listed = ", ".join(f"{name} ({text or 'no description'})" for name, text in list(changed.items())[:3])
+        more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
+        raise ToolError(
+            f"MCP tools are not as they were accepted, so nothing is run: {listed}{more}.",
+            hint="If you trust what they say now, accept them with --accept-changes.",
+        )
+    kept, unwritable = split_by_grammar(sources.functions)
+    problems = (*sources.problems, *unwritable)
+    if problems and not skip_unsupported:
+        raise ToolError(
+            f"{len(problems)} of {len(kept) + len(problems)} tools cannot be used. The first: {problems[0]}",
+            hint="--skip-unsupported leaves them out, --only picks others; `toolace-edge tools check` lists them all.",
+        )
+    for problem in problems:
+        echo(f"Left out: {problem}", err=True)
+    return kept
+
+
+def split_by_grammar(functions: Functions) -> tuple[Functions, tuple[SchemaError, ...]]:
+    """The functions that a grammar can hold, and the problems of the others."""
+    from toolace_edge.functions import from_function
+    from toolace_edge.grammar import check_tool
+
+    kept, problems = [], []
+    for one in functions:
+        described = from_function(one)
+        try:
+            check_tool(described, path=f"{described.name}.parameters")
+            kept.append(one)
+        except SchemaError as error:
+            problems.append(error)
+    return tuple(kept), tuple(problems)
+
+
+def ask(call: ToolCall) -> bool:
+    """Show the exact call and ask the person at the terminal."""
+    return click.confirm(plain(f"Run {call}?"), default=False, err=True)
