@@ -1,31 +1,47 @@
-"""`toolace-edge convert`: a trained checkpoint as the files that the engines run."""
+"""`toolace-edge convert`: a trained checkpoint as the files that the engines run, and the proof of what they kept."""
 
 from __future__ import annotations
 
 import json
+import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from toolace_edge.cli.output import echo, to_json
 from toolace_edge.errors import InputError
+
+from .measure_command import calibrate, compare
+
+if TYPE_CHECKING:
+    from .deliver import Proof
+    from .verify import Report
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
 @click.group(short_help="Turn a trained checkpoint into ONNX or GGUF.")
 def convert() -> None:
-    """Turn a trained checkpoint (a Hugging Face folder of Llama architecture) into files that the engines run.
+    """Turn a trained checkpoint (a Hugging Face folder, or an adapter) into files that the engines run.
+
+    Each is verified: its calls, logits, size and speed beside those of its source.
 
     \b
     Example:
       toolace-edge convert onnx runs/nano/checkpoint models/nano --precision int8
       toolace-edge convert gguf runs/nano/checkpoint models/nano.gguf --kind Q8_0
+      toolace-edge convert compare runs/nano/checkpoint models/nano models/nano.gguf
+      toolace-edge convert calibrate models/nano.gguf heldout.jsonl
     """
 
 
+convert.add_command(compare)
+convert.add_command(calibrate)
+
 _source = click.argument("source", type=click.Path(path_type=Path, exists=True))
-_out = click.argument("out", type=click.Path(path_type=Path))
 _format = click.option(
     "--format", "fmt", type=click.Choice(["compact", "toolace", "hermes"]), default="compact", metavar="NAME",
     help="How it writes calls: compact, toolace, hermes.",
@@ -34,68 +50,165 @@ _calibration = click.option(
     "--calibration", type=click.Path(path_type=Path), metavar="FILE", help="JSON that turns evidence into confidence."
 )
 _name = click.option("--name", metavar="NAME", help="What it is called. [default: as OUT]")
+_base = click.option(
+    "--base", type=click.Path(path_type=Path), metavar="FOLDER", help="The base of a LoRA adapter, if not by its name."
+)
+
+
+def _proof_options(command: _Command) -> _Command:
+    for option in reversed(
+        (
+            click.option("--verify/--no-verify", default=None, help="Compare it with its source. [default: yes]"),
+            click.option(
+                "--verify-data", type=click.Path(path_type=Path), metavar="FILE", help="Requests, as for eval."
+            ),
+            click.option(
+                "--verify-limit", type=click.IntRange(1), default=200, metavar="N", help="Only N. [default: 200]"
+            ),
+            click.option(
+                "--min-agreement", type=click.FloatRange(0, 1), metavar="P",
+                help="Share of equal calls; below it OUT is not made (exit 1).",
+            ),
+            click.option("--json", "as_json", is_flag=True, help="Print one JSON object."),
+        )
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+def _proof(options: Mapping[str, Any]) -> Proof:
+    """What the options above ask for; data that cannot be used is refused now."""
+    from .deliver import Proof
+    from .verify import Requests
+
+    wanted, least, file = options["verify"], options["min_agreement"], options["verify_data"]
+    if wanted is False and (least is not None or file is not None):
+        raise click.UsageError("--no-verify leaves nothing to do for --verify-data and --min-agreement.")
+    if wanted is None and (least is not None or file is not None):
+        wanted = True
+    requests = Requests(limit=options["verify_limit"]) if file is None else Requests(file, options["verify_limit"])
+    if wanted is not False:
+        requests.check()
+    return Proof(wanted, requests, least)
 
 
 @convert.command()
 @_source
-@_out
+@click.argument("out", type=click.Path(path_type=Path))
 @click.option("--precision", default="int8", show_default=True, metavar="NAME", help="fp32, fp16, int8 or int4.")
 @_format
 @_calibration
 @_name
-def onnx(source: Path, out: Path, precision: str, fmt: str, calibration: Path | None, name: str | None) -> None:
+@_base
+@_proof_options
+def onnx(
+    source: Path, out: Path, precision: str, fmt: str, calibration: Path | None, name: str | None, base: Path | None,
+    **options: Any,
+) -> None:  # fmt: skip
     """Convert a checkpoint folder to a model folder for onnxruntime.
+
+    VERIFY.md in the folder says what it kept: calls, logits, size, speed.
 
     \b
     Example:
       toolace-edge convert onnx runs/nano/checkpoint models/nano --precision int8
     """
+    from .deliver import check_folder, place_folder
     from .onnx import PRECISIONS, convert_onnx
+    from .progress import Bars
 
     if precision not in PRECISIONS:
         raise click.BadParameter(f"{precision!r} is not one of {', '.join(PRECISIONS)}.", param_hint="--precision")
     facts = _read_calibration(calibration)
-    convert_onnx(source, out, precision=precision, name=name or out.name, fmt=fmt, calibration=facts)
-    click.echo(f"{out} written; `toolace-edge run --model {out} ...` uses it.")
+    proof = _proof(options)
+    check_folder(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder, Bars() as bars:
+        work, made = Path(folder), Path(folder, "made", out.name)
+        convert_onnx(source, made, precision=precision, name=name or out.name, fmt=fmt, calibration=facts, base=base)
+        report = proof.prove(source, made, fmt=fmt, base=base, whole=None, folder=work, on_stage=bars)
+        _show(report, options["as_json"])
+        proof.check(report)
+        place_folder(made, out, report, work)
+    _finish(out, report, options["as_json"])
 
 
 @convert.command()
 @_source
-@_out
+@click.argument("out", type=click.Path())
 @click.option(
-    "--kind", default="Q8_0", show_default=True, metavar="NAME", help="f32, f16, bf16, Q8_0, Q4_K_M, Q4_0 ..."
+    "--kind", default="Q8_0", show_default=True, metavar="NAME", help="f32, f16, bf16, Q8_0, Q6_K, Q4_K_M ..."
 )
+@click.option(
+    "--imatrix",
+    type=click.Path(path_type=Path),
+    metavar="FILE|DATA",
+    help="Importance matrix, or requests to measure one on.",
+)
+@click.option("--tensor-type", multiple=True, metavar="REGEX=KIND", help="Kind of the tensors so named; repeatable.")
 @_format
 @_calibration
 @_name
-def gguf(source: Path, out: Path, kind: str, fmt: str, calibration: Path | None, name: str | None) -> None:
-    """Convert a checkpoint folder to a .gguf file for llama.cpp.
+@_base
+@_proof_options
+def gguf(
+    source: Path, out: str, kind: str, imatrix: Path | None, tensor_type: tuple[str, ...], fmt: str,
+    calibration: Path | None, name: str | None, base: Path | None, **options: Any,
+) -> None:  # fmt: skip
+    """Convert a checkpoint folder, or a float .gguf file, to a .gguf file for llama.cpp.
 
-    SOURCE may also be a .gguf file that is not quantized yet.
+    In a folder OUT the file is called NAME-SIZE-KIND.gguf. FILE.verify.md beside it says
+    what it kept.
 
     \b
     Example:
       toolace-edge convert gguf runs/nano/checkpoint models/nano.gguf --kind Q8_0
     """
-    from .gguf import FLOAT_KINDS, convert_gguf
-    from .gguf_quantize import QUANTIZED_KINDS, quantize
+    from . import gguf_build as build
+    from .deliver import place_file
+    from .gguf_quantize import parse_tensor_kind, stored_otherwise
+    from .importance import write_importance
+    from .progress import Bars
 
-    known = (*FLOAT_KINDS, *QUANTIZED_KINDS)
-    if kind not in known:
-        raise click.BadParameter(f"{kind!r} is not one of {', '.join(known)}.", param_hint="--kind")
-    if source.is_file():
-        if kind in FLOAT_KINDS or calibration:
-            raise InputError(f"{source} is not a checkpoint folder, and a file can only be quantized.", hint="")
-        quantize(source, out, kind)
+    if kind not in build.KINDS:
+        raise click.BadParameter(f"{kind!r} is not one of {', '.join(build.KINDS)}.", param_hint="--kind")
+    in_folder = out.endswith(("/", os.sep)) or Path(out).is_dir()
+    place, file_name = (Path(out), None) if in_folder else (Path(out).parent, Path(out).name)
+    name = name or (build.name_of(source) if in_folder else Path(out).stem)
+    kinds = tuple(map(parse_tensor_kind, tensor_type))
+    wanted = build.Wanted(source, kind, name, fmt, imatrix, kinds, _read_calibration(calibration), base)
+    build.check(wanted)
+    proof = _proof(options)
+    place.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=place, prefix=".convert.") as folder, Bars() as bars:
+        built = build.build(wanted, Path(folder), file_name, bars)
+        if said := stored_otherwise(built.file, kind, kinds):
+            echo(said, err=True)
+        report = proof.prove(
+            source, built.file, fmt=fmt, base=base, whole=built.whole, folder=Path(folder), on_stage=bars
+        )
+        _show(report, options["as_json"])
+        proof.check(report)
+        target = place / built.file.name
+        if built.measured is not None:
+            write_importance(target.with_suffix(".imatrix.gguf"), built.measured)
+        place_file(built.file, target, report)
+    _finish(target, report, options["as_json"])
+
+
+def _show(report: Report | None, as_json: bool) -> None:
+    from .report import table
+
+    if report is not None and not as_json:
+        echo(table(report))
+
+
+def _finish(out: Path, report: Report | None, as_json: bool) -> None:
+    if as_json:
+        facts = {"model": str(out), "verification": None if report is None else report.to_json()}
+        echo(to_json(facts))
     else:
-        facts: dict[str, Any] = {"name": name or out.stem, "fmt": fmt, "calibration": _read_calibration(calibration)}
-        out.parent.mkdir(parents=True, exist_ok=True)
-        if kind in FLOAT_KINDS:
-            convert_gguf(source, out, kind=kind, **facts)
-        else:
-            with tempfile.TemporaryDirectory(dir=out.parent) as folder:
-                quantize(convert_gguf(source, Path(folder) / "f16.gguf", kind="f16", **facts), out, kind)
-    click.echo(f"{out} written; `toolace-edge run --model {out} ...` uses it.")
+        echo(f"{out} written; `toolace-edge run --model {out} ...` uses it.")
 
 
 def _read_calibration(file: Path | None) -> Mapping[str, Any] | None:

@@ -1,4 +1,4 @@
-"""Does a converted model still say the same? Its logits beside those of the checkpoint in transformers, in float32."""
+"""Are two models' logits the same? Largest difference, likeliest token, divergence; and transformers' to hold to."""
 
 from __future__ import annotations
 
@@ -34,6 +34,11 @@ def compare_logits(source: Path, engine: Engine, sequences: Sequence[Sequence[in
         engine.rewind(0)
         parts.append(compare(theirs, engine.forward(ids, n_logits=len(ids))))
     engine.rewind(0)
+    return merged(parts)
+
+
+def merged(parts: Sequence[Comparison]) -> Comparison:
+    """One comparison over the positions of all; there must be one position at least."""
     n = sum(part.n for part in parts)
     return Comparison(
         n=n,

@@ -1,7 +1,7 @@
-"""Turns a tokenizer.json into the lists that GGUF wants: tokens, their types, merges, and the name of a pre-tokenizer.
+"""Turns a tokenizer.json into what GGUF wants: tokens, their types, merges, and the name of a pre-tokenizer.
 
-`llama-bpe` names Llama 3's pre-tokenizer, with merges ignored for whole tokens. A tokenizer that cuts text differently
-is refused: its model would answer worse and never say why.
+llama.cpp knows each way to cut a text by a name, which here is found by the rule itself (a self-trained tokenizer has
+the hash of nobody else's). Whether the rule of that name then cuts as tokenizers does is proven by gguf_proof.py.
 """
 
 from __future__ import annotations
@@ -12,19 +12,44 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .checkpoint import Checkpoint
-from .weights import read_json, refused
+from toolace_edge.engines.llama_vocabulary import NORMALIZER_KEY
+from toolace_edge.errors import ModelError
 
-LLAMA3_PATTERN = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
-    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+from .checkpoint import Checkpoint
+from .weights import refused
+
+_ENGLISH = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+"
+_REST = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+LLAMA3_PATTERN = _ENGLISH + r"|\p{N}{1,3}" + _REST
+QWEN2_PATTERN = _ENGLISH + r"|\p{N}" + _REST
+
+
+@dataclass(frozen=True, slots=True)
+class PreTokenizer:
+    """llama.cpp's `name` for `steps`; with `ignore_merges` a word that is a token needs no merges to become it."""
+
+    name: str
+    steps: tuple[str, ...]
+    ignore_merges: bool = False
+
+
+PRE_TOKENIZERS = (
+    PreTokenizer("llama-bpe", (LLAMA3_PATTERN, "bytes"), ignore_merges=True),
+    PreTokenizer("dbrx", (LLAMA3_PATTERN, "bytes")),
+    PreTokenizer("qwen2", (QWEN2_PATTERN, "bytes")),
+    PreTokenizer("gpt-2", ("words as bytes",)),
+    PreTokenizer("smollm", ("digits", "words as bytes")),
 )
+_UNUSED, _NORMAL, _CONTROL, _USER_DEFINED = 5, 1, 3, 4  # gguf's types of tokens
 
 
 @dataclass(frozen=True, slots=True)
 class GgufTokenizer:
-    """Tokens by id, in the byte-level alphabet; `types` are gguf's (1 normal, 3 control, 4 user defined, 5 unused)."""
+    """Tokens by id, in the byte-level alphabet. `exact` is false where `pre` treats merges otherwise: prove it more."""
 
+    pre: str
+    exact: bool
+    normalizer: str
     tokens: list[str]
     types: list[int]
     merges: list[str]
@@ -34,7 +59,8 @@ class GgufTokenizer:
     def add_to(self, writer: Any) -> None:
         """`writer`: a gguf.GGUFWriter."""
         writer.add_tokenizer_model("gpt2")  # byte-level BPE
-        writer.add_tokenizer_pre("llama-bpe")
+        writer.add_tokenizer_pre(self.pre)
+        writer.add_string(NORMALIZER_KEY, self.normalizer)
         writer.add_token_list(self.tokens)
         writer.add_token_types(self.types)
         writer.add_token_merges(self.merges)
@@ -47,36 +73,84 @@ class GgufTokenizer:
 
 def read_gguf_tokenizer(checkpoint: Checkpoint) -> GgufTokenizer:
     """The tokenizer.json of `checkpoint`; ModelError where llama.cpp could not cut text as it does."""
-    file = checkpoint.folder / "tokenizer.json"
+    file = checkpoint.file("tokenizer.json") or checkpoint.folder
     raw = json.loads(checkpoint.tokenizer_json)
-    _check_tokenizer(file, raw)
+    try:
+        return _read(file, raw, checkpoint)
+    except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
+        raise refused(file, f"it is damaged ({error})") from error
+
+
+def _read(file: Path, raw: Mapping[str, Any], checkpoint: Checkpoint) -> GgufTokenizer:
+    _check_model(file, raw)
+    pre, exact = _pre_tokenizer(file, raw)
     size = checkpoint.config.vocab_size
-    tokens, types = [f"[PAD{i}]" for i in range(size)], [5] * size
+    tokens, types = [f"[PAD{i}]" for i in range(size)], [_UNUSED] * size
     for token, i in raw["model"]["vocab"].items():
-        tokens[i], types[i] = token, 1
+        tokens[i], types[i] = token, _NORMAL
     for added in raw.get("added_tokens", []):
-        tokens[added["id"]], types[added["id"]] = added["content"], 3 if added["special"] else 4
+        if added.get("lstrip") or added.get("rstrip") or added.get("single_word"):
+            raise refused(file, f"the token {added['content']!r} depends on what stands beside it")
+        tokens[added["id"]], types[added["id"]] = added["content"], _CONTROL if added["special"] else _USER_DEFINED
     # Old files have "a b", new ones ["a", "b"]; a space itself is never in a token, it is written as another letter.
     merges = [pair if isinstance(pair, str) else " ".join(pair) for pair in raw["model"]["merges"]]
-    return GgufTokenizer(tokens, types, merges, checkpoint.config.bos, _end_token(checkpoint, tokens))
+    bos, eos = checkpoint.config.bos, _end_token(checkpoint, tokens)
+    return GgufTokenizer(pre, exact, _normalizer(file, raw), tokens, types, merges, bos, eos)
 
 
-def _check_tokenizer(file: Path, raw: Mapping[str, Any]) -> None:
+def _check_model(file: Path, raw: Mapping[str, Any]) -> None:
+    """A byte-level BPE without the variations that llama.cpp has no field for."""
     model = raw["model"]
-    if model.get("type") != "BPE" or not model.get("ignore_merges") or raw.get("normalizer"):
-        raise refused(file, "it is not a byte-level BPE with ignore_merges and without a normalizer, as Llama 3's is")
+    if model.get("type") != "BPE":
+        raise refused(file, f"it is a {model.get('type')} tokenizer; only byte-level BPE can be converted to GGUF")
+    if model.get("byte_fallback"):
+        raise ModelError(
+            f"{file}: it is a SentencePiece tokenizer (as of Llama 2 and Mistral 7B), which puts a space before every "
+            "text: the parts of a prompt could not be encoded one by one.",
+            hint="Take a model with a byte-level tokenizer, as Llama 3, Qwen and Mistral's newer ones have.",
+        )
+    for key in ("dropout", "continuing_subword_prefix", "end_of_word_suffix"):
+        if model.get(key):
+            raise refused(file, f"its BPE has {key} {model[key]!r}, which llama.cpp does not know")
+
+
+def _normalizer(file: Path, raw: Mapping[str, Any]) -> str:
+    """NFC or none; the engine applies it, as llama.cpp does not."""
+    normalizer = raw.get("normalizer") or {"type": "Sequence", "normalizers": []}
+    steps = normalizer["normalizers"] if normalizer["type"] == "Sequence" else [normalizer]
+    kinds = [step["type"] for step in steps]
+    if kinds not in ([], ["NFC"]):
+        raise refused(file, f"it changes texts by {' and '.join(kinds)}; only NFC can be converted")
+    return kinds[0] if kinds else "none"
+
+
+def _pre_tokenizer(file: Path, raw: Mapping[str, Any]) -> tuple[str, bool]:
+    """The name of its rule, and whether merges are treated alike too."""
     pre = raw.get("pre_tokenizer") or {}
-    steps = pre.get("pretokenizers", [pre])
-    patterns = [step.get("pattern", {}).get("Regex") for step in steps if step.get("type") == "Split"]
-    byte_level = [step for step in steps if step.get("type") == "ByteLevel"]
-    if patterns != [LLAMA3_PATTERN] or len(byte_level) != 1 or len(steps) != 2 or byte_level[0].get("use_regex"):
-        raise refused(file, "its pre-tokenizer is not Llama 3's, and llama.cpp knows it by no other name")
+    steps = tuple(map(_step, pre["pretokenizers"] if pre.get("type") == "Sequence" else [pre]))
+    ignore_merges = bool(raw["model"].get("ignore_merges"))
+    known = [rule for rule in PRE_TOKENIZERS if rule.steps == steps]
+    if not known:
+        raise refused(file, f"its pre-tokenizer, {' then '.join(steps)[:300]}, is none that llama.cpp follows exactly")
+    alike = [rule for rule in known if rule.ignore_merges == ignore_merges]
+    return (alike or known)[0].name, bool(alike)
+
+
+def _step(step: Mapping[str, Any]) -> str:
+    """One step in a word, or by its regular expression; what has no word here stays as it is, and is then unknown."""
+    kind, pattern = step.get("type"), step.get("pattern") or {}
+    if kind == "Split" and "Regex" in pattern and step.get("behavior") == "Isolated" and not step.get("invert"):
+        return str(pattern["Regex"])
+    if kind == "ByteLevel" and not step.get("add_prefix_space"):
+        return "words as bytes" if step.get("use_regex", True) else "bytes"
+    if kind == "Digits" and step.get("individual_digits"):
+        return "digits"
+    return json.dumps(step, ensure_ascii=False)
 
 
 def _end_token(checkpoint: Checkpoint, tokens: list[str]) -> int | None:
     """Chat models list several ends in config.json; tokenizer_config.json names the one of a turn."""
-    file = checkpoint.folder / "tokenizer_config.json"
-    named = read_json(file).get("eos_token") if file.exists() else None
+    named = checkpoint.json_file("tokenizer_config.json").get("eos_token")
     text = named.get("content") if isinstance(named, dict) else named
     if text in tokens:
         return tokens.index(text)

@@ -1,4 +1,4 @@
-"""Writes a Llama checkpoint as a model folder for onnxruntime: model.onnx, tokenizer.json, toolace.json.
+"""Writes a checkpoint as a model folder for onnxruntime: model.onnx, tokenizer.json, toolace.json.
 
 The folder is written aside and renamed, and opened once before that: what does not load never gets its name.
 """
@@ -9,14 +9,14 @@ import hashlib
 import json
 import math
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from toolace_edge.engines.onnx import OnnxEngine
 from toolace_edge.errors import InputError, MissingDependency, ModelError
 
-from .checkpoint import Checkpoint, read_checkpoint
+from .checkpoint import Checkpoint, note, read_checkpoint
 
 MAX_MODEL_BYTES = 1_900_000_000  # protobuf ends at 2 GiB, and weights in a second file are not for the engine to read
 _BYTES_A_WEIGHT = {"fp32": 4.0, "fp16": 2.0, "int8": 1.125, "int4": 0.625}  # with a float32 scale for 32 weights
@@ -33,15 +33,20 @@ def convert_onnx(
     n_ctx: int | None = None,
     fmt: str = "compact",
     calibration: Mapping[str, Any] | None = None,
+    base: Path | None = None,
+    say: Callable[[str], None] = note,
 ) -> Path:
     """Convert the checkpoint folder `source` to the model folder `out`, replacing an older one. Returns `out`.
 
     `precision` is one of PRECISIONS; int8 and int4 are of weights, in blocks of 32; fp16 is only stored so. `n_ctx` is
-    the checkpoint's own unless given. The same checkpoint gives the same bytes.
+    the checkpoint's own unless given. `base` is the base's folder where `source` is an adapter and names none here;
+    `say` gets what should be known of the result. The same checkpoint gives the same bytes.
     """
     if precision not in PRECISIONS:
         raise ValueError(f"precision is {precision!r}, not one of {', '.join(PRECISIONS)}")
-    checkpoint = read_checkpoint(source)
+    checkpoint = read_checkpoint(source, base)
+    for line in checkpoint.notes:
+        say(line)
     n_ctx = n_ctx or checkpoint.config.n_ctx
     _check_request(checkpoint, out, precision, n_ctx)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -72,8 +77,9 @@ def _check_request(checkpoint: Checkpoint, out: Path, precision: str, n_ctx: int
         )
     if out.exists() and not (out / _FACTS_FILE).is_file():
         raise InputError(f"{out} exists and is not a model folder.", hint="Give another name, or remove it.")
-    weights = sum(math.prod(slot.shape) for slot in checkpoint.slots.values())
-    if weights * _BYTES_A_WEIGHT[precision] > MAX_MODEL_BYTES:
+    weights = sum(math.prod(shape) for shape in checkpoint.config.tensor_shapes().values())
+    rotary_bytes = 4.0 * n_ctx * checkpoint.config.head_dim
+    if weights * _BYTES_A_WEIGHT[precision] + rotary_bytes > MAX_MODEL_BYTES:
         raise ModelError(
             f"{checkpoint.folder}: {weights / 1e9:.1f} billion weights in {precision} do not fit into one ONNX file.",
             hint="Convert it to GGUF: `toolace-edge convert gguf`.",

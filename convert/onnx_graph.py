@@ -1,4 +1,4 @@
-"""The ONNX graph of a Llama model with a key/value cache, built node by node: small, deterministic, no torch.
+"""The ONNX graph of a decoder (families.py) with a key/value cache, built node by node: deterministic, no torch.
 
     inputs   input_ids int64 [1, n]
              logits_from int64 [1]: the first of the n positions whose logits are wanted
@@ -8,9 +8,10 @@
              present.{layer}.key|value, to be bound to the memory of the past
 
 The heads, the rotation and the cache are one GroupQueryAttention a layer; query, key and value are one matrix, as are
-gate and up. A quantized weight is MatMulNBits, and one that does not divide into blocks stays float32. With fp16 the
-weights are only stored so: onnxruntime turns them into float32 once, as it loads them, and computes with that. A tied
-embedding is stored once and read by both of its ends.
+gate and up. Where queries and keys are normalized (Qwen 3), they are split off first. A quantized weight is
+MatMulNBits, and one that does not divide into blocks stays float32. With fp16 the weights are only stored so:
+onnxruntime turns them into float32 once, as it loads them, and computes with that. Norms and biases are float32 always.
+A tied embedding is stored once and read by both of its ends.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from toolace_edge.errors import ModelError
 
-from .checkpoint import Checkpoint, LlamaConfig
+from .checkpoint import Checkpoint
+from .config import ModelConfig
 from .quantize import BLOCK, quantizable, quantize_blocks
 
 _BITS: dict[str, Literal[4, 8]] = {"int8": 8, "int4": 4}
@@ -36,51 +38,55 @@ INT8_ACTIVATIONS = 4
 
 def build_graph(checkpoint: Checkpoint, precision: str, n_ctx: int, name: str) -> onnx.ModelProto:
     """The whole model, weights inside. Raises ModelError where a weight is too large for fp16."""
-    config, width = checkpoint.config, checkpoint.config.hidden_size
+    config = checkpoint.config
     graph = _Builder(precision, config)
-    embedding = checkpoint.tensor("model.embed_tokens.weight", config.vocab_size, width)
+    embedding = checkpoint.tensor("model.embed_tokens.weight")
     graph.rotary_caches(n_ctx)
     hidden = graph.embed(embedding)
     update = None
     for layer in range(config.n_layers):
         hidden, update = _layer(graph, checkpoint, layer, hidden, update)
-    final_norm = checkpoint.tensor("model.norm.weight", width)
-    normed, _ = graph.norm("model.norm", final_norm, hidden, update)
+    normed, _ = graph.norm("model.norm", checkpoint.tensor("model.norm.weight"), hidden, update)
     if config.tied:
         graph.linear("model.embed_tokens", embedding, normed, "logits")
     else:
-        graph.linear("lm_head", checkpoint.tensor("lm_head.weight", config.vocab_size, width), normed, "logits")
+        graph.linear("lm_head", checkpoint.tensor("lm_head.weight"), normed, "logits")
     return graph.model(name)
 
 
 def _layer(graph: _Builder, checkpoint: Checkpoint, layer: int, hidden: str, update: str | None) -> tuple[str, str]:
     """One decoder layer. The residual stream is `hidden + update`, added where the next norm reads it."""
-    config, at = checkpoint.config, f"model.layers.{layer}"
-    width, ffn = config.hidden_size, config.ffn_size
-    q, kv = config.n_heads * config.head_dim, config.n_kv_heads * config.head_dim
-
-    def weight(part: str, rows: int, columns: int) -> NDArray[np.float32]:
-        return checkpoint.tensor(f"{at}.{part}.weight", rows, columns)
-
+    at = f"model.layers.{layer}"
     attention, mlp = f"{at}.self_attn", f"{at}.mlp"
-    norm = checkpoint.tensor(f"{at}.input_layernorm.weight", width)
+
+    def together(*names: str) -> NDArray[np.float32]:
+        return np.concatenate([checkpoint.tensor(name) for name in names])
+
+    norm = checkpoint.tensor(f"{at}.input_layernorm.weight")
     normed, hidden = graph.norm(f"{at}.input_layernorm", norm, hidden, update)
-    parts = [weight(f"self_attn.{p}_proj", rows, width) for p, rows in (("q", q), ("k", kv), ("v", kv))]
-    heads = graph.attention(layer, graph.linear(f"{attention}.qkv_proj", np.concatenate(parts), normed))
-    if layer == config.n_layers - 1:  # behind the last keys and values, only the wanted positions matter
+    projections = [f"{attention}.{part}_proj" for part in "qkv"]
+    qkv = graph.linear(f"{attention}.qkv_proj", together(*(f"{name}.weight" for name in projections)), normed)
+    if checkpoint.config.family.qkv_bias:
+        qkv = graph.add(f"{attention}.qkv_proj.bias", together(*(f"{name}.bias" for name in projections)), qkv)
+    if checkpoint.config.family.qk_norm:
+        gains = [checkpoint.tensor(f"{attention}.{part}_norm.weight") for part in "qk"]
+        heads = graph.attention(layer, *graph.normed_heads(attention, qkv, gains))
+    else:
+        heads = graph.attention(layer, qkv)
+    if layer == checkpoint.config.n_layers - 1:  # behind the last keys and values, only the wanted positions matter
         heads, hidden = graph.wanted(f"{at}.heads", heads), graph.wanted(f"{at}.hidden", hidden)
-    update = graph.linear(f"{attention}.o_proj", weight("self_attn.o_proj", width, q), heads)
-    norm = checkpoint.tensor(f"{at}.post_attention_layernorm.weight", width)
+    update = graph.linear(f"{attention}.o_proj", checkpoint.tensor(f"{attention}.o_proj.weight"), heads)
+    norm = checkpoint.tensor(f"{at}.post_attention_layernorm.weight")
     normed, hidden = graph.norm(f"{at}.post_attention_layernorm", norm, hidden, update)
-    parts = [weight(f"mlp.{p}_proj", ffn, width) for p in ("gate", "up")]
-    activated = graph.gated(mlp, graph.linear(f"{mlp}.gate_up_proj", np.concatenate(parts), normed))
-    return hidden, graph.linear(f"{mlp}.down_proj", weight("mlp.down_proj", width, ffn), activated)
+    gate_up = together(f"{mlp}.gate_proj.weight", f"{mlp}.up_proj.weight")
+    activated = graph.gated(mlp, graph.linear(f"{mlp}.gate_up_proj", gate_up, normed))
+    return hidden, graph.linear(f"{mlp}.down_proj", checkpoint.tensor(f"{mlp}.down_proj.weight"), activated)
 
 
 class _Builder:
     """Nodes and weights so far. Methods take and give names of values; the name of a node is that of its output."""
 
-    def __init__(self, precision: str, config: LlamaConfig) -> None:
+    def __init__(self, precision: str, config: ModelConfig) -> None:
         self.precision, self.bits, self.config = precision, _BITS.get(precision), config
         self.nodes: list[onnx.NodeProto] = []
         self.weights: dict[str, onnx.TensorProto] = {}
@@ -152,10 +158,30 @@ class _Builder:
         self.node("SkipSimplifiedLayerNormalization", [x, update, weight], outputs, domain=MICROSOFT, epsilon=epsilon)
         return outputs[0], outputs[3]
 
-    def attention(self, layer: int, qkv: str) -> str:
+    def add(self, name: str, bias: NDArray[np.float32], x: str) -> str:
+        """x + bias, which stays float32."""
+        return self.node("Add", [x, self.weight(name, bias)], [f"{name}.out"])
+
+    def normed_heads(self, name: str, qkv: str, gains: list[NDArray[np.float32]]) -> list[str]:
+        """Query, key and value apart; each head of the first two normed over its own elements. `gains`: of both."""
+        config = self.config
+        parts = [f"{name}.{part}" for part in "qkv"]
+        counts = [config.n_heads, config.n_kv_heads, config.n_kv_heads]
+        sizes = self.weight("qkv.sizes", np.array([count * config.head_dim for count in counts], np.int64))
+        self.node("Split", [qkv, sizes], parts, axis=-1)
+        for i, gain in enumerate(gains):
+            split = self.weight(f"heads.{counts[i]}", np.array([0, 0, counts[i], config.head_dim], np.int64))
+            heads = self.node("Reshape", [parts[i], split], [f"{parts[i]}.heads"])
+            normed, _ = self.norm(f"{parts[i]}_norm", gain, heads, None)
+            joined = self.weight("heads.joined", np.array([0, 0, -1], np.int64))
+            parts[i] = self.node("Reshape", [normed, joined], [f"{parts[i]}.normed"])
+        return parts
+
+    def attention(self, layer: int, query: str, key: str = "", value: str = "") -> str:
+        """Without `key` and `value`, `query` is all three, one after the other."""
         past = [f"past_key_values.{layer}.{part}" for part in ("key", "value")]
         present = [f"present.{layer}.{part}" for part in ("key", "value")]
-        inputs = [qkv, "", "", *past, "seqlens_k", "total_sequence_length", "rotary.cos", "rotary.sin"]
+        inputs = [query, key, value, *past, "seqlens_k", "total_sequence_length", "rotary.cos", "rotary.sin"]
         outputs = [f"model.layers.{layer}.self_attn.out", *present]
         heads = {"num_heads": self.config.n_heads, "kv_num_heads": self.config.n_kv_heads}
         return self.node("GroupQueryAttention", inputs, outputs, domain=MICROSOFT, do_rotary=1, **heads)

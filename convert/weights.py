@@ -38,9 +38,8 @@ class TensorSlot:
 
 def read_tensor(name: str, slot: TensorSlot) -> NDArray[np.float32]:
     """A fresh float32 array of `slot.shape`; the file is opened for this tensor only."""
-    dtype = NUMPY_DTYPES.get(slot.dtype)
-    if dtype is None:
-        raise refused(slot.file, f"{name!r} is stored as {slot.dtype}; F32, F16 and BF16 can be read")
+    check_slot(name, slot, slot.shape)
+    dtype = NUMPY_DTYPES[slot.dtype]
     raw = np.fromfile(slot.file, dtype=dtype, count=slot.size_bytes // dtype.itemsize, offset=slot.start)
     if slot.dtype == "BF16":  # the upper half of a float32
         raw = (raw.astype(np.uint32) << np.uint32(16)).view(np.float32)
@@ -50,11 +49,19 @@ def read_tensor(name: str, slot: TensorSlot) -> NDArray[np.float32]:
     return values
 
 
+def check_slot(name: str, slot: TensorSlot, shape: tuple[int, ...]) -> None:
+    """ModelError unless `slot` holds numbers that can be read, in `shape`."""
+    if slot.dtype not in NUMPY_DTYPES:
+        raise refused(slot.file, f"{name!r} is stored as {slot.dtype}; F32, F16 and BF16 can be read")
+    if slot.shape != shape:
+        raise refused(slot.file, f"{name!r} has shape {list(slot.shape)}, but the model needs {list(shape)}")
+
+
 def read_slots(folder: Path) -> dict[str, TensorSlot]:
     """Every tensor of the checkpoint in `folder`, from headers alone."""
     slots: dict[str, TensorSlot] = {}
     for file in _weight_files(folder):
-        slots.update(_read_header(file))
+        slots.update(read_file_slots(file))
     return slots
 
 
@@ -65,9 +72,7 @@ def _weight_files(folder: Path) -> list[Path]:
         single = folder / "model.safetensors"
         if single.exists():
             return [single]
-        pickles = sorted(path.name for suffix in ("bin", "pt", "pth", "ckpt") for path in folder.glob(f"*.{suffix}"))
-        found = f"only {pickles[0]}, a pickle, which is never opened" if pickles else "and no other weights"
-        raise refused(folder, f"there is no model.safetensors, {found}")
+        raise refused(folder, f"there is no model.safetensors, {other_weights(folder)}")
     weight_map = read_json(index).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise refused(index, "it names no weight files")
@@ -78,8 +83,14 @@ def _weight_files(folder: Path) -> list[Path]:
     return [folder / name for name in names]
 
 
-def _read_header(file: Path) -> dict[str, TensorSlot]:
-    """The tensors of one file, each checked to lie inside it."""
+def other_weights(folder: Path) -> str:
+    """What lies in `folder` in place of safetensors, as the end of a sentence."""
+    pickles = sorted(path.name for suffix in ("bin", "pt", "pth", "ckpt") for path in folder.glob(f"*.{suffix}"))
+    return f"only {pickles[0]}, a pickle, which is never opened" if pickles else "and no other weights"
+
+
+def read_file_slots(file: Path) -> dict[str, TensorSlot]:
+    """The tensors of one safetensors file, each checked to lie inside it."""
     try:
         size_bytes = file.stat().st_size
         with file.open("rb") as stream:

@@ -1,4 +1,4 @@
-"""Small Llama checkpoints with random weights, written without torch, that transformers reads as its own."""
+"""Small checkpoints with random weights, written without torch, that transformers reads as its own."""
 
 from __future__ import annotations
 
@@ -38,32 +38,62 @@ LLAMA3_SCALING = {
 }
 
 
-def write_checkpoint(folder: Path, **changes: Any) -> Path:
+# Changes to CONFIG that make each family and what is special in it.
+FAMILIES: dict[str, dict[str, Any]] = {
+    "llama": {},
+    "llama3_rope": {"rope_theta": 5000.0, "rope_scaling": LLAMA3_SCALING, "tie_word_embeddings": False},
+    "qwen2": {"model_type": "qwen2", "head_dim": 16, "rope_theta": 1e6},
+    "qwen2_untied": {"model_type": "qwen2", "head_dim": 16, "num_key_value_heads": 1, "tie_word_embeddings": False},
+    "qwen3": {"model_type": "qwen3", "head_dim": 48, "rope_theta": 1e6},
+    "mistral": {"model_type": "mistral", "sliding_window": None, "head_dim": None, "tie_word_embeddings": False},
+}
+ARCHITECTURES = {
+    "llama": "LlamaForCausalLM",
+    "qwen2": "Qwen2ForCausalLM",
+    "qwen3": "Qwen3ForCausalLM",
+    "mistral": "MistralForCausalLM",
+}
+
+
+def write_checkpoint(folder: Path, tokenizer_json: str | None = None, **changes: Any) -> Path:
     """config.json, model.safetensors (float32) and tokenizer.json; `changes` are to CONFIG."""
     config = {**CONFIG, **changes}
+    config["architectures"] = [ARCHITECTURES[config["model_type"]]]
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(config))
-    (folder / "tokenizer.json").write_text(tiny_tokenizer_json())
+    (folder / "tokenizer.json").write_text(tokenizer_json or tiny_tokenizer_json(), "utf-8")
     write_safetensors(folder / "model.safetensors", random_tensors(config))
     return folder
 
 
 def random_tensors(config: dict[str, Any], seed: int = 0) -> Tensors:
-    """Norms differ from one, as norms of one would hide a norm in the wrong place."""
+    """Norms differ from one, as norms of one would hide a norm in the wrong place; biases differ from nothing."""
     rng = np.random.default_rng(seed)
-    width, ffn = config["hidden_size"], config["intermediate_size"]
-    q, kv = (config[key] * config["head_dim"] for key in ("num_attention_heads", "num_key_value_heads"))
+    width, ffn, head = config["hidden_size"], config["intermediate_size"], config["head_dim"]
+    head = head or width // config["num_attention_heads"]
+    q, kv = (config[key] * head for key in ("num_attention_heads", "num_key_value_heads"))
     layer = {"self_attn.q_proj": (q, width), "self_attn.k_proj": (kv, width), "self_attn.v_proj": (kv, width)}
     layer |= {"self_attn.o_proj": (width, q), "mlp.gate_proj": (ffn, width), "mlp.up_proj": (ffn, width)}
     layer |= {"mlp.down_proj": (width, ffn), "input_layernorm": (width,), "post_attention_layernorm": (width,)}
+    if config["model_type"] == "qwen3":
+        layer |= {"self_attn.q_norm": (head,), "self_attn.k_norm": (head,)}
     shapes: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (config["vocab_size"], width)}
     for i in range(config["num_hidden_layers"]):
         shapes |= {f"model.layers.{i}.{name}.weight": shape for name, shape in layer.items()}
+        if config["model_type"] == "qwen2":
+            biased = {"q_proj": (q,), "k_proj": (kv,), "v_proj": (kv,)}
+            shapes |= {f"model.layers.{i}.self_attn.{name}.bias": shape for name, shape in biased.items()}
     shapes["model.norm.weight"] = (width,)
     if not config["tie_word_embeddings"]:
         shapes["lm_head.weight"] = (config["vocab_size"], width)
-    scales = {name: (1.0, 0.2) if len(shape) == 1 else (0.0, 0.1) for name, shape in shapes.items()}
-    return {name: rng.normal(*scales[name], shape).astype(np.float32) for name, shape in shapes.items()}
+    return {name: rng.normal(*_spread(name, shape), shape).astype(np.float32) for name, shape in shapes.items()}
+
+
+def _spread(name: str, shape: tuple[int, ...]) -> tuple[float, float]:
+    """Mean and deviation."""
+    if name.endswith(".bias"):
+        return 0.0, 0.5
+    return (1.0, 0.2) if len(shape) == 1 else (0.0, 0.1)
 
 
 def write_safetensors(file: Path, tensors: Tensors, dtype: str = "F32") -> None:

@@ -10,8 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.checkpoints import CONFIG, LLAMA3_SCALING, random_tensors, write_checkpoint, write_safetensors
-from toolace_edge.convert.checkpoint import read_checkpoint, read_config
+from tests.checkpoints import CONFIG, FAMILIES, LLAMA3_SCALING, random_tensors, write_checkpoint, write_safetensors
+from tests.tiny import tiny_tokenizer_json
+from toolace_edge.convert.checkpoint import read_checkpoint
+from toolace_edge.convert.config import read_config
 from toolace_edge.errors import ModelError
 
 NORM = "model.norm.weight"
@@ -29,6 +31,70 @@ def test_sizes_come_from_config_json(tmp_path: Path) -> None:
     assert (config.tied, config.bos, config.eos, config.rope_scaling) == (True, 1, (2,), None)
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_opens_with_all_its_tensors(family: str, tmp_path: Path) -> None:
+    checkpoint = read_checkpoint(write_checkpoint(tmp_path, **FAMILIES[family]))
+    written = random_tensors({**CONFIG, **FAMILIES[family]})
+    assert checkpoint.slots.keys() == written.keys()
+    assert all(np.array_equal(checkpoint.tensor(name), values) for name, values in written.items())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model_type", ["llama", "mistral", "qwen2", "qwen3"])
+def test_what_a_config_leaves_out_is_what_transformers_takes(model_type: str, tmp_path: Path) -> None:
+    """Sizes have no default: the smallest config says those, and the rest is the family's own."""
+    transformers = pytest.importorskip("transformers")
+    sizes = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
+    raw = {"model_type": model_type, **dict(zip(sizes, (448, 1024, 96, 2, 64), strict=True))}
+    (tmp_path / "config.json").write_text(json.dumps(raw))
+    ours, theirs = read_config(tmp_path / "config.json"), transformers.AutoConfig.from_pretrained(tmp_path)
+    assert ours.n_kv_heads == theirs.num_key_value_heads
+    assert ours.head_dim == (getattr(theirs, "head_dim", None) or 1024 // 64)
+    assert (ours.norm_eps, ours.rope_theta, ours.tied) == (
+        theirs.rms_norm_eps,
+        theirs.rope_theta,
+        theirs.tie_word_embeddings,
+    )
+    assert ours.n_ctx == min(theirs.max_position_embeddings, getattr(theirs, "sliding_window", None) or 1 << 30)
+
+
+@pytest.mark.parametrize(
+    ("changes", "n_ctx"),
+    [
+        ({"model_type": "mistral", "sliding_window": None}, 256),
+        ({"model_type": "mistral", "sliding_window": 256}, 256),
+        ({"model_type": "mistral", "sliding_window": 100}, 100),
+        ({"model_type": "qwen2", "sliding_window": 100, "use_sliding_window": False}, 256),
+        ({"model_type": "qwen2", "sliding_window": 100, "use_sliding_window": True}, 100),
+        (
+            {"model_type": "qwen2", "sliding_window": 9, "use_sliding_window": True, "layer_types": ["full_attention"]},
+            256,
+        ),
+        ({"model_type": "llama", "sliding_window": 100}, 256),
+    ],
+)
+def test_a_context_ends_with_its_sliding_window_and_that_is_said(
+    changes: dict[str, object], n_ctx: int, tmp_path: Path
+) -> None:
+    checkpoint = read_checkpoint(write_checkpoint(tmp_path, **{"head_dim": 16, **changes}))
+    assert checkpoint.config.n_ctx == n_ctx
+    assert checkpoint.notes == (
+        ("The context ends at 100 tokens, the model's sliding window.",) if n_ctx == 100 else ()
+    )
+
+
+def test_an_untied_copy_of_a_tied_embedding_may_be_there_if_it_is_the_same(tmp_path: Path) -> None:
+    tensors = random_tensors(CONFIG)
+    folder = write_checkpoint(tmp_path)
+    tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"]
+    write_safetensors(folder / "model.safetensors", tensors)
+    assert read_checkpoint(folder).config.tied
+    tensors["lm_head.weight"] = tensors["lm_head.weight"] + 1
+    write_safetensors(folder / "model.safetensors", tensors)
+    with pytest.raises(ModelError, match="tie_word_embeddings is true"):
+        read_checkpoint(folder)
+
+
 def test_what_old_configs_leave_out_has_its_default(tmp_path: Path) -> None:
     write_checkpoint(tmp_path)
     change_config(tmp_path, head_dim=None, num_key_value_heads=None, eos_token_id=[2, 5], bos_token_id=None)
@@ -40,7 +106,7 @@ def test_what_old_configs_leave_out_has_its_default(tmp_path: Path) -> None:
 def test_tensors_of_every_float_type_are_read(tmp_path: Path, dtype: str) -> None:
     tensors = random_tensors(CONFIG)
     write_safetensors(write_checkpoint(tmp_path) / "model.safetensors", tensors, dtype)
-    read = read_checkpoint(tmp_path).tensor("model.embed_tokens.weight", 448, 64)
+    read = read_checkpoint(tmp_path).tensor("model.embed_tokens.weight")
     bits = {"F32": 24, "F16": 11, "BF16": 8}[dtype]
     assert read.dtype == np.float32
     assert np.allclose(read, tensors["model.embed_tokens.weight"], rtol=2.0 ** (1 - bits), atol=1e-7)
@@ -56,13 +122,14 @@ def test_shards_are_found_by_their_index(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
     checkpoint = read_checkpoint(tmp_path)
     assert checkpoint.slots.keys() == weight_map.keys()
-    assert np.array_equal(checkpoint.tensor(NORM, 64), shards["a.safetensors"][NORM])
+    assert np.array_equal(checkpoint.tensor(NORM), shards["a.safetensors"][NORM])
 
 
 def test_both_dialects_of_rotary_scaling_are_the_same(tmp_path: Path) -> None:
     old, new = write_checkpoint(tmp_path / "old"), write_checkpoint(tmp_path / "new")
     change_config(old, rope_theta=5000.0, rope_scaling=LLAMA3_SCALING)
-    change_config(new, rope_theta=None, rope_parameters={"rope_theta": 5000.0, **LLAMA3_SCALING})
+    change_config(new, rope_theta=None, rope_parameters={"rope_theta": 5000.0, **LLAMA3_SCALING}, dtype="bfloat16")
+    (new / "tokenizer_config.json").write_text('{"tokenizer_class": "TokenizersBackend", "backend": "tokenizers"}')
     configs = [read_config(folder / "config.json") for folder in (old, new)]
     assert configs[0] == configs[1]
     assert configs[0].rope_theta == 5000.0
@@ -100,6 +167,21 @@ def weights(dtype: str = "F32", **changes: np.ndarray) -> Damage:
     return lambda folder: write_safetensors(folder / "model.safetensors", tensors, dtype)
 
 
+def extra(name: str, *shape: int) -> Damage:
+    tensors = {**random_tensors(CONFIG), name: np.zeros(shape, np.float32)}
+    return lambda folder: write_safetensors(folder / "model.safetensors", tensors)
+
+
+def without(name: str) -> Damage:
+    tensors = {key: value for key, value in random_tensors(CONFIG).items() if key != name}
+    return lambda folder: write_safetensors(folder / "model.safetensors", tensors)
+
+
+def a_shard_too_few(folder: Path) -> None:
+    index = {"weight_map": {NORM: "model.safetensors", "x": "model-2.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
 def only_a_pickle(folder: Path) -> None:
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
 
@@ -117,14 +199,36 @@ def offsets_past_the_end(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "says"),
     [
-        (config(model_type="gpt2"), "model_type is 'gpt2'"),
+        (config(model_type="gpt2"), "model_type is 'gpt2'; what can be converted is llama, mistral, qwen2, qwen3"),
+        (config(model_type=None), "model_type is None"),
+        (config(auto_map={"AutoModel": "x.Y"}), "code of its own"),
+        (config(quantization_config={"bits": 4}), "quantized already"),
+        (config(num_local_experts=8), "mixture of experts"),
+        (config(mlp_bias=True), "biases in the feed-forward"),
+        (config(layer_types=["chunked_attention"]), "'chunked_attention'"),
+        (config(partial_rotary_factor=0.5), "partial_rotary_factor"),
+        (config(rope_parameters={"full_attention": {"rope_theta": 1.0}}), "not one object for all layers"),
+        (config(rope_theta=0), "rope_theta is 0"),
+        (config(rms_norm_eps="x"), "rms_norm_eps is 'x'"),
+        (config(num_hidden_layers=10**9), "more than 512"),
         (config(hidden_act="gelu"), "hidden_act is 'gelu'"),
         (config(attention_bias=True), "attention_bias is True"),
         (config(hidden_size="64"), "hidden_size is '64'"),
         (config(num_key_value_heads=3), "do not divide"),
         (config(rope_scaling={"rope_type": "yarn"}), "rotary scaling is 'yarn'"),
         (config(rope_scaling={"rope_type": "llama3"}), "incomplete"),
-        (config(vocab_size=100), "no row in an embedding of 100"),
+        (config(vocab_size=100), r"has shape \[448, 64\], but the model needs \[100, 64\]"),
+        (
+            put("tokenizer.json", tiny_tokenizer_json(tags=tuple(f"<{i}>" for i in range(60)))),
+            r"token 4\d\d has no row in an embedding of 448",
+        ),
+        (without("model.layers.1.mlp.up_proj.weight"), "no tensor 'model.layers.1.mlp.up_proj.weight'"),
+        (
+            extra("model.layers.0.self_attn.q_proj.bias", 128),
+            "'model.layers.0.self_attn.q_proj.bias' is no part of a llama",
+        ),
+        (extra("score.weight", 2, 64), "'score.weight' is no part"),
+        (a_shard_too_few, r"model-2\.safetensors: it cannot be read"),
         (put("config.json", "{"), "not JSON"),
         (put("tokenizer.json", "{}"), "tokenizer"),
         (lambda folder: (folder / "tokenizer.json").unlink(), "cannot be read"),
@@ -143,12 +247,16 @@ def offsets_past_the_end(folder: Path) -> None:
 def test_a_wrong_checkpoint_is_refused_with_a_sentence(tmp_path: Path, damage: Damage, says: str) -> None:
     damage(write_checkpoint(tmp_path))
     with pytest.raises(ModelError, match=says) as raised:
-        read_checkpoint(tmp_path).tensor(NORM, 64)
+        read_checkpoint(tmp_path).tensor(NORM)
     assert str(tmp_path) in str(raised.value)
 
 
 def test_a_missing_tensor_and_a_missing_folder_are_named(tmp_path: Path) -> None:
+    config(tie_word_embeddings=False)(write_checkpoint(tmp_path))
     with pytest.raises(ModelError, match=r"no tensor 'lm_head.weight'"):
-        read_checkpoint(write_checkpoint(tmp_path)).tensor("lm_head.weight", 448, 64)
+        read_checkpoint(tmp_path)
     with pytest.raises(ModelError, match="not a folder"):
         read_checkpoint(tmp_path / "nothing")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ModelError, match=r"config\.json: it cannot be read"):
+        read_checkpoint(tmp_path / "empty")

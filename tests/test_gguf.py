@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from tests import engine_contract
+from tests.checkpoints import FAMILIES, write_checkpoint
 from tests.tiny import tiny_tokenizer_json
 
 pytest.importorskip("llama_cpp")
@@ -20,6 +21,7 @@ transformers = pytest.importorskip("transformers")
 
 from tokenizers import Tokenizer  # noqa: E402
 
+from toolace_edge.convert.compare import compare_logits  # noqa: E402
 from toolace_edge.convert.gguf import convert_gguf  # noqa: E402
 from toolace_edge.convert.gguf_quantize import quantize  # noqa: E402
 from toolace_edge.engines import open_engine  # noqa: E402
@@ -109,6 +111,25 @@ def test_f32_logits_are_those_of_transformers(shape, checkpoints, tmp_path):
         assert np.abs(engine.forward(ids, n_logits=200) - expected).max() <= 1e-4
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_f32_logits_of_every_family_are_those_of_transformers(family, tmp_path):
+    source = write_checkpoint(tmp_path / family, **FAMILIES[family])
+    path = convert_gguf(source, tmp_path / "m.gguf", kind="f32", name=family)
+    with LlamaCppEngine(path, kv="f32", threads=1) as engine:
+        comparison = compare_logits(source, engine, [some_ids(250), some_ids(50, seed=1)])
+    assert comparison.max_error <= 1e-3, comparison
+    assert comparison.top1_agreement >= 0.995, comparison
+
+
+def test_what_llama_cpp_has_no_layers_for_is_refused_for_gguf_alone(tmp_path):
+    scaled = write_checkpoint(tmp_path / "scaled", **FAMILIES["qwen3"], rope_scaling=LLAMA3_SCALING)
+    wide = write_checkpoint(tmp_path / "wide", **{**FAMILIES["qwen2"], "head_dim": 32})
+    for source, says in ((scaled, "stretch the rotary frequencies"), (wide, "4 heads of 32 on 64")):
+        with pytest.raises(ModelError, match=says):
+            convert_gguf(source, tmp_path / "out" / "m.gguf", name="m")
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(("kind", "tolerance"), [("f16", 0.02), ("bf16", 0.2)])
 def test_half_precision_logits_are_near_those_of_transformers(kind, tolerance, checkpoints, tmp_path):
     path = convert_gguf(checkpoints["nano"], tmp_path / "m.gguf", kind=kind, name="nano")
@@ -151,19 +172,44 @@ def test_metadata_says_what_the_model_is(f32_file):
     assert metadata["tokenizer.ggml.pre"] == "llama-bpe"
     assert metadata["toolace.format"] == "compact"
     assert json.loads(metadata["toolace.calibration"]) == {"a": [1, 2]}
+    assert metadata["toolace.normalizer"] == "none"
     assert metadata["tokenizer.ggml.token_type"][:17] == (3,) * 16 + (1,)
 
 
-def test_another_tokenizer_is_refused(checkpoints, tmp_path):
-    folder = make_checkpoint(tmp_path / "other", **SHAPES["scaled"])
-    for change in ({"ignore_merges": False}, {"pattern": r"\w+"}):
-        raw = json.loads(tiny_tokenizer_json())
-        raw["model"]["ignore_merges"] = change.get("ignore_merges", True)
-        raw["pre_tokenizer"]["pretokenizers"][0]["pattern"]["Regex"] = change.get("pattern", "")
-        (folder / "tokenizer.json").write_text(json.dumps(raw), "utf-8")
-        with pytest.raises(ModelError, match=r"tokenizer\.json"):
-            convert_gguf(folder, tmp_path / "m.gguf", name="m")
-    assert not (tmp_path / "m.gguf").exists()
+CARD = "---\nlicense: apache-2.0\nbase_model:\n- Qwen/Qwen2.5-7B\n- not a repository\n---\n# Model\n---\nlicense: mit\n"
+
+
+def test_metadata_says_where_the_model_is_from(tmp_path):
+    source = tmp_path / "models--Team-ACE--ToolACE-8B" / "snapshots" / "0123abc"
+    write_checkpoint(source)
+    (source / "README.md").write_text(CARD)
+    (source / "tokenizer_config.json").write_text(
+        json.dumps({"chat_template": "old", "eos_token": {"content": "<|text|>"}})
+    )
+    (source / "chat_template.jinja").write_text("{{ messages }}é")
+    metadata = read_header(convert_gguf(source, tmp_path / "m.gguf", kind="f16", name="m")).metadata
+    assert metadata["general.license"] == "apache-2.0"
+    assert metadata["general.source.repo_url"] == "https://huggingface.co/Team-ACE/ToolACE-8B"
+    assert metadata["general.base_model.count"] == 1
+    assert metadata["general.base_model.0.repo_url"] == "https://huggingface.co/Qwen/Qwen2.5-7B"
+    assert (metadata["general.base_model.0.organization"], metadata["general.base_model.0.name"]) == (
+        "Qwen",
+        "Qwen2.5-7B",
+    )
+    assert metadata["tokenizer.chat_template"] == "{{ messages }}é".encode().decode("utf-8", "surrogateescape")
+    assert metadata["tokenizer.ggml.tokens"][metadata["tokenizer.ggml.eos_token_id"]] == "<|text|>"
+
+
+def test_several_chat_templates_are_kept_by_name(tmp_path):
+    source = write_checkpoint(tmp_path / "model")
+    templates = [{"name": "default", "template": "a"}, {"name": "tool use", "template": "b"}, {"name": 3}]
+    (source / "tokenizer_config.json").write_text(json.dumps({"chat_template": templates}))
+    (source / "README.md").write_text("---\n: [\n---\n")
+    metadata = read_header(convert_gguf(source, tmp_path / "m.gguf", name="m", source_repository="a/b")).metadata
+    assert (metadata["tokenizer.chat_template"], metadata["tokenizer.chat_template.tool_use"]) == ("a", "b")
+    assert metadata["tokenizer.chat_templates"] == ("tool_use",)
+    assert metadata["general.source.repo_url"] == "https://huggingface.co/a/b"
+    assert "general.license" not in metadata
 
 
 SCRIPTS = (
@@ -184,7 +230,7 @@ def some_texts(count: int) -> list[str]:
 
 
 def test_encode_is_that_of_tokenizers(f32_file):
-    vocabulary = open_vocabulary(f32_file, "llama-bpe")
+    vocabulary = open_vocabulary(f32_file, read_header(f32_file).metadata)
     special, plain = (Tokenizer.from_str(tiny_tokenizer_json()) for _ in range(2))
     plain.encode_special_tokens = True
     for text in some_texts(2000):

@@ -9,7 +9,10 @@ import pytest
 
 import toolace_edge
 
-HEAVY = ("numpy", "onnxruntime", "llguidance", "llama_cpp", "tokenizers", "torch", "transformers", "onnx", "gguf")
+HEAVY = (
+    *("numpy", "onnxruntime", "llguidance", "llama_cpp", "tokenizers", "torch", "transformers", "onnx", "gguf"),
+    *("huggingface_hub", "requests"),
+)
 
 
 def modules_after(statement: str) -> set[str]:
@@ -29,6 +32,7 @@ def modules_after(statement: str) -> set[str]:
         "import toolace_edge.cli",
         "from toolace_edge.engines import Engine, open_engine",
         "import toolace_edge.registry",
+        "import toolace_edge.pull",
         "from tests.cli_page import page; page()",
     ],
 )

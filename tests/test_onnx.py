@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tests import engine_contract
-from tests.checkpoints import CONFIG, LLAMA3_SCALING, random_tensors, write_checkpoint
+from tests.checkpoints import CONFIG, FAMILIES, LLAMA3_SCALING, random_tensors, write_checkpoint
 from toolace_edge.engines import open_engine
 from toolace_edge.engines.onnx import OnnxEngine
 from toolace_edge.errors import BudgetError, Cancelled, InputError, ModelError
@@ -76,6 +76,36 @@ def test_float_logits_are_those_of_transformers_however_they_are_asked_for(
             engine.forward([3, 4, 5])
             engine.rewind(length)
             assert np.abs(engine.forward(IDS[length:], n_logits=2) - expected[-2:]).max() < 1e-3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    ("precision", "error", "top1"),
+    [("fp32", 1e-3, 0.995), ("fp16", 2e-2, 0.98), ("int8", 0.5, 0.9), ("int4", 3.0, 0.4)],
+)
+def test_logits_of_every_family_are_those_of_transformers(
+    family: str, precision: str, error: float, top1: float, tmp_path: Path
+) -> None:
+    pytest.importorskip("torch")
+    pytest.importorskip("transformers")
+    source = write_checkpoint(tmp_path / family, **FAMILIES[family])
+    out = convert_onnx(source, tmp_path / precision, precision=precision, name=family)
+    with OnnxEngine(out, threads=1, chunk=64) as engine:
+        comparison = compare_logits(source, engine, [IDS, IDS[::-1], IDS[20:] + IDS])
+    assert comparison.max_error <= error, comparison
+    assert comparison.top1_agreement >= top1, comparison
+
+
+@pytest.mark.parametrize("family", ["qwen2", "qwen3"])
+def test_every_family_runs_in_parts_as_in_one(family: str, tmp_path: Path) -> None:
+    out = convert_onnx(
+        write_checkpoint(tmp_path / family, **FAMILIES[family]), tmp_path / "m", precision="fp32", name="m"
+    )
+    with OnnxEngine(out, threads=1, chunk=16) as engine:
+        whole = engine.forward(IDS, n_logits=20)
+        engine.rewind(70)
+        assert np.abs(engine.forward(IDS[70:], n_logits=20) - whole).max() < 1e-4
 
 
 @pytest.mark.slow

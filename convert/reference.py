@@ -1,0 +1,90 @@
+"""What a converted model is held to: the checkpoint with nothing taken away, as a file that our engines run.
+
+A small checkpoint becomes fp32 ONNX, which for a GGUF file is also a converter of its own to be held to. A larger one
+becomes GGUF, in f32 or, where that would double its size for nothing, in the 16 bits that it is stored in.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from toolace_edge.model_facts import FACTS_FILE
+
+from .checkpoint import Checkpoint, read_checkpoint
+
+MAX_F32_WEIGHTS = 400_000_000  # 1.6 GB: what one ONNX file holds, and what doubles without being missed
+_MEMORY_SHARE = 0.6  # of the machine's, which a reference may take without being asked for
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """`label` says what it is, for people."""
+
+    path: Path
+    label: str
+
+
+def n_weights(checkpoint: Checkpoint) -> int:
+    return sum(math.prod(shape) for shape in checkpoint.config.tensor_shapes().values())
+
+
+def whole_kind(checkpoint: Checkpoint) -> str:
+    """The kind of GGUF that loses nothing, or next to nothing: f32, or bf16 and f16 where the checkpoint is large."""
+    if n_weights(checkpoint) <= MAX_F32_WEIGHTS:
+        return "f32"
+    return "bf16" if all(slot.dtype == "BF16" for slot in checkpoint.slots.values()) else "f16"
+
+
+def is_model(source: Path) -> bool:
+    """Whether it is a model already (a .gguf file, a folder of ours) and not a checkpoint."""
+    return source.is_file() or (source / FACTS_FILE).is_file()
+
+
+def reference_bytes(source: Path, base: Path | None = None) -> int:
+    """The size of the reference, roughly."""
+    if source.is_file():
+        return source.stat().st_size
+    if is_model(source):
+        return sum(file.stat().st_size for file in source.iterdir() if file.is_file())
+    checkpoint = read_checkpoint(source, base)
+    return n_weights(checkpoint) * (4 if whole_kind(checkpoint) == "f32" else 2)
+
+
+def too_large(size_bytes: int) -> bool:
+    """Whether a model of that size would keep this machine busy with its disk; False where nobody can tell."""
+    try:
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return False
+    return size_bytes > memory * _MEMORY_SHARE
+
+
+def make_reference(
+    source: Path, folder: Path, *, fmt: str, base: Path | None = None, whole: Path | None = None
+) -> Reference:
+    """The reference of `source`, made in `folder` unless it is a model; `whole` is a GGUF of it if there is one."""
+    if is_model(source):
+        return Reference(source, f"source: {source.name}")
+    checkpoint = read_checkpoint(source, base)
+    kind = whole_kind(checkpoint)
+    if kind == "f32" and find_spec("onnx") is not None:
+        from .onnx import convert_onnx
+
+        out = folder / "reference"
+        convert_onnx(source, out, precision="fp32", name="reference", fmt=fmt, base=base, say=_quiet)
+        return Reference(out, "source: fp32, onnxruntime")
+    if whole is None:
+        from .gguf import convert_gguf
+
+        whole = convert_gguf(
+            source, folder / "reference.gguf", kind=kind, name="reference", fmt=fmt, base=base, say=_quiet
+        )
+    return Reference(whole, f"source: {kind}, llama.cpp")
+
+
+def _quiet(_sentence: str) -> None:
+    """It was said when the model itself was converted."""

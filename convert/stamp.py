@@ -1,0 +1,112 @@
+"""Writes a calibration into a finished model: toolace.json of a folder, the metadata of a GGUF file.
+
+A GGUF file is a header, its keys and values, the tensors' places and, from an aligned offset, their data. Places count
+from where the data begins, so a new key moves the data and changes nothing else: all of it is copied in one pass into
+a file beside it, hashed on the way, and renamed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any
+
+from toolace_edge.engines.gguf_header import read_header
+from toolace_edge.errors import InputError, MissingDependency
+from toolace_edge.model_facts import FACTS_FILE, read_facts
+from toolace_edge.registry import Entry
+from toolace_edge.store import sha256_of
+
+KEY = "toolace.calibration"
+_STRING = 8  # GGUF's number of the type
+_N_KEYS_AT = 16
+
+
+def check_writable(entry: Entry) -> None:
+    """InputError where the model stands in the store, under hashes that are not ours to renew."""
+    if entry.manifest is not None:
+        raise InputError(
+            f"{entry.name} is kept with its hashes, and is not changed.",
+            hint="Calibrate the file or folder that it was added from, and add it again.",
+        )
+
+
+def write_calibration(entry: Entry, calibration: Mapping[str, Any]) -> None:
+    """Put `calibration` in the place of the model's old one."""
+    check_writable(entry)
+    if entry.kind == "onnx":
+        facts = {**read_facts(entry.path), "calibration": dict(calibration)}
+        _replace(entry.path / FACTS_FILE, json.dumps(facts, indent=2) + "\n")
+        return
+    set_gguf_string(entry.path, KEY, json.dumps(dict(calibration)))
+    refresh_hash(entry.path)
+
+
+def set_gguf_string(file: Path, key: str, value: str) -> None:
+    """Set one key of a GGUF file to a string, written aside and renamed."""
+    try:
+        import gguf
+    except ImportError as error:
+        raise MissingDependency("gguf", "convert") from error
+    read_header(file)  # refuses what is damaged before a library without such checks reads it
+    reader = gguf.GGUFReader(file)
+    fields = [field for name, field in reader.fields.items() if not name.startswith("GGUF.")]
+    spans = [
+        (field.name, field.offset, field.offset + sum(int(part.nbytes) for part in field.parts)) for field in fields
+    ]
+    keys_end, data_start, alignment = max(end for _, _, end in spans), int(reader.data_offset), int(reader.alignment)
+    places_end = max(
+        tensor.field.offset + sum(int(part.nbytes) for part in tensor.field.parts) for tensor in reader.tensors
+    )
+    del reader  # the map of the file
+    aside = file.with_name(f".{file.name}.part")
+    try:
+        with file.open("rb") as source, aside.open("wb") as target:
+            kept = [(start, end) for name, start, end in spans if name != key]
+            source.seek(0)
+            head = bytearray(source.read(_N_KEYS_AT + 8))
+            struct.pack_into("<Q", head, _N_KEYS_AT, len(kept) + 1)
+            target.write(head)
+            for start, end in kept:
+                _copy(source, target, start, end)
+            target.write(_text(key) + struct.pack("<I", _STRING) + _text(value))
+            _copy(source, target, keys_end, places_end)
+            target.write(bytes(-target.tell() % alignment))
+            source.seek(data_start)
+            shutil.copyfileobj(source, target, 1 << 20)
+        read_header(aside)
+        shutil.copymode(file, aside)
+        os.replace(aside, file)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _text(value: str) -> bytes:
+    content = value.encode()
+    return struct.pack("<Q", len(content)) + content
+
+
+def _copy(source: IO[bytes], target: IO[bytes], start: int, end: int) -> None:
+    source.seek(start)
+    target.write(source.read(end - start))
+
+
+def refresh_hash(file: Path) -> None:
+    """Renew FILE.sha256, as sha256sum writes it, where there is one."""
+    beside = file.with_name(file.name + ".sha256")
+    if not beside.is_file():
+        return
+    _replace(beside, f"{sha256_of(file)}  {file.name}\n")
+
+
+def _replace(file: Path, text: str) -> None:
+    aside = file.with_name(f".{file.name}.part")
+    try:
+        aside.write_text(text, "utf-8")
+        os.replace(aside, file)
+    finally:
+        aside.unlink(missing_ok=True)
