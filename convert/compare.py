@@ -1,17 +1,12 @@
-"""Are two models' logits the same? Largest difference, likeliest token, divergence; and transformers' to hold to."""
+"""Are two models' logits the same? Largest difference, likeliest token, divergence."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-
-from toolace_edge.engines.base import Engine
-from toolace_edge.errors import MissingDependency
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,16 +22,6 @@ class Comparison:
         return f"{self.n} positions: max error {self.max_error:.1e}, top-1 {self.top1_agreement:.3f}, KL {self.kl:.1e}"
 
 
-def compare_logits(source: Path, engine: Engine, sequences: Sequence[Sequence[int]]) -> Comparison:
-    """Runs `sequences` of ids through the checkpoint folder `source` and through `engine`, whose cache is lost."""
-    parts = []
-    for ids, theirs in zip(sequences, reference_logits(source, sequences), strict=True):
-        engine.rewind(0)
-        parts.append(compare(theirs, engine.forward(ids, n_logits=len(ids))))
-    engine.rewind(0)
-    return merged(parts)
-
-
 def merged(parts: Sequence[Comparison]) -> Comparison:
     """One comparison over the positions of all; there must be one position at least."""
     n = sum(part.n for part in parts)
@@ -46,22 +31,6 @@ def merged(parts: Sequence[Comparison]) -> Comparison:
         top1_agreement=sum(part.top1_agreement * part.n for part in parts) / n,
         kl=sum(part.kl * part.n for part in parts) / n,
     )
-
-
-def reference_logits(source: Path, sequences: Sequence[Sequence[int]]) -> Iterator[NDArray[np.float32]]:
-    """float32 [len(ids), vocab] of each sequence in turn, as transformers computes them."""
-    try:
-        import torch
-        from transformers import AutoModelForCausalLM
-    except ImportError as error:
-        raise MissingDependency("transformers", "convert") from error
-    model: Any = AutoModelForCausalLM.from_pretrained(
-        source, dtype=torch.float32, local_files_only=True, use_safetensors=True
-    )
-    model.eval()
-    for ids in sequences:
-        with torch.inference_mode():
-            yield np.asarray(model(torch.tensor([list(ids)])).logits[0].numpy(), np.float32)
 
 
 def compare(reference: NDArray[np.float32], logits: NDArray[np.float32]) -> Comparison:

@@ -21,7 +21,7 @@ transformers = pytest.importorskip("transformers")
 
 from tokenizers import Tokenizer  # noqa: E402
 
-from toolace_edge.convert.compare import compare_logits  # noqa: E402
+from tests.reference_logits import compare_logits  # noqa: E402
 from toolace_edge.convert.gguf import convert_gguf  # noqa: E402
 from toolace_edge.convert.gguf_quantize import quantize  # noqa: E402
 from toolace_edge.engines import open_engine  # noqa: E402

@@ -19,7 +19,7 @@ from toolace_edge.errors import BudgetError, Cancelled, InputError, ModelError
 
 onnx = pytest.importorskip("onnx")
 
-from toolace_edge.convert.compare import compare_logits, reference_logits  # noqa: E402
+from tests.reference_logits import compare_logits, reference_logits  # noqa: E402
 from toolace_edge.convert.onnx import convert_onnx  # noqa: E402
 from toolace_edge.convert.quantize import quantize_blocks  # noqa: E402
 

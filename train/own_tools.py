@@ -34,7 +34,7 @@ class OwnTools:
 
     def __init__(self, rng: random.Random, values: ValueMaker) -> None:
         self.rng, self.values = rng, values
-        self.tools = {tool.name: tool for tool in map(from_function, BUILTIN_TOOLS)}
+        self.tools = {tool.name: tool for tool in (from_function(function) for function in BUILTIN_TOOLS)}
         self.makers: dict[str, Callable[[], tuple[str, dict[str, Any]]]] = {
             "set_timer": self._timer,
             "calculate": self._calculate,

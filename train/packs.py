@@ -156,10 +156,10 @@ class Packer:
         """Made tools, some of them near each other, and requests for any of them."""
         made = [self.synth.make_tool()]
         while self.rng.random() >= mix.lone_tool and len(made) <= mix.distractors:
-            near = made[0] if self.rng.random() < 0.4 else None
+            near = made[0] if self.rng.random() < 0.25 else None
             made.append(self.synth.make_tool(near))
         made = list({one.tool.name: one for one in made}.values())
-        examples = [self.synth.asked(self.rng.choice(made)) for _ in range(self.rng.randint(1, 5))]
+        examples = [self.synth.asked(self.rng.choice(made)) for _ in range(self.rng.randint(2, 6))]
         return Scene([one.tool for one in made], examples, made)
 
     def _found_scene(self, mix: Mix) -> Scene:
@@ -235,7 +235,7 @@ class Packer:
         """A request that none of the tools can serve: another tool's, or one with something required unsaid."""
         if scene.made and self.rng.random() < 0.2:
             other = self.synth.lacking(self.rng.choice(scene.made))
-            return other and self._branch(other, scene, mix)
+            return None if other is None else self._branch(other, scene, mix)
         other = self._elsewhere(scene)
         if not other.calls or len(other.messages) > 2:
             return None
