@@ -36,8 +36,8 @@ SHARES = {
 CURRICULUM = (
     (0.30, (Mix(length=256, synth=0.55, lone_tool=0.6, distractors=1, keep_descriptions=0.4, read=0.2),)),
     (0.58, (Mix(length=384, synth=0.55, lone_tool=0.3, distractors=3, keep_descriptions=0.7, no_call=0.5, read=0.1),)),
-    (1.01, (Mix(length=640, synth=0.5, lone_tool=0.1, distractors=6, keep_descriptions=0.9, no_call=0.5, refine=0.1),
-            Mix(length=384, synth=0.6, lone_tool=0.1, distractors=4, keep_descriptions=0.9, no_call=0.5, refine=0.1))),
+    (1.01, (Mix(length=640, synth=0.45, lone_tool=0.2, distractors=6, keep_descriptions=0.9, no_call=0.5, refine=0.15),
+            Mix(length=384, synth=0.45, lone_tool=0.3, keep_descriptions=0.9, no_call=0.5, refine=0.15))),
 )  # fmt: skip
 TOKENS_A_STEP = 6144
 

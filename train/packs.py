@@ -156,10 +156,10 @@ class Packer:
         """Made tools, some of them near each other, and requests for any of them."""
         made = [self.synth.make_tool()]
         while self.rng.random() >= mix.lone_tool and len(made) <= mix.distractors:
-            near = made[0] if self.rng.random() < 0.25 else None
+            near = made[0] if self.rng.random() < 0.4 else None
             made.append(self.synth.make_tool(near))
         made = list({one.tool.name: one for one in made}.values())
-        examples = [self.synth.asked(self.rng.choice(made)) for _ in range(self.rng.randint(2, 6))]
+        examples = [self.synth.asked(self.rng.choice(made)) for _ in range(self.rng.randint(1, 5))]
         return Scene([one.tool for one in made], examples, made)
 
     def _found_scene(self, mix: Mix) -> Scene:

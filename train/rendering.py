@@ -13,7 +13,7 @@ from toolace_edge.messages import Message, Tool, ToolCall
 
 FORCED_WEIGHT = 0.1
 # Calling or not, and which tool, are one token each, and everything after depends on them.
-DECISION_WEIGHT = 5.0
+DECISION_WEIGHT = 3.0
 
 
 @dataclass(frozen=True, slots=True)
