@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -14,6 +13,7 @@ import click
 from toolace_edge.cli.output import echo, to_json
 from toolace_edge.errors import InputError
 
+from .aside import made_aside
 from .measure_command import calibrate, compare
 
 if TYPE_CHECKING:
@@ -122,14 +122,13 @@ def onnx(
     facts = _read_calibration(calibration)
     proof = _proof(options)
     check_folder(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder, Bars() as bars:
-        work, made = Path(folder), Path(folder, "made", out.name)
+    with made_aside(out) as folder, Bars() as bars:
+        made = folder / "made" / out.name
         convert_onnx(source, made, precision=precision, name=name or out.name, fmt=fmt, calibration=facts, base=base)
-        report = proof.prove(source, made, fmt=fmt, base=base, whole=None, folder=work, on_stage=bars)
+        report = proof.prove(source, made, fmt=fmt, base=base, whole=None, folder=folder, on_stage=bars)
         _show(report, options["as_json"])
         proof.check(report)
-        place_folder(made, out, report, work)
+        place_folder(made, out, report, folder)
     _finish(out, report, options["as_json"])
 
 
@@ -179,14 +178,11 @@ def gguf(
     wanted = build.Wanted(source, kind, name, fmt, imatrix, kinds, _read_calibration(calibration), base)
     build.check(wanted)
     proof = _proof(options)
-    place.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=place, prefix=".convert.") as folder, Bars() as bars:
-        built = build.build(wanted, Path(folder), file_name, bars)
+    with made_aside(place / (file_name or name)) as folder, Bars() as bars:
+        built = build.build(wanted, folder, file_name, bars)
         if said := stored_otherwise(built.file, kind, kinds):
             echo(said, err=True)
-        report = proof.prove(
-            source, built.file, fmt=fmt, base=base, whole=built.whole, folder=Path(folder), on_stage=bars
-        )
+        report = proof.prove(source, built.file, fmt=fmt, base=base, whole=built.whole, folder=folder, on_stage=bars)
         _show(report, options["as_json"])
         proof.check(report)
         target = place / built.file.name

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import math
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from numpy.typing import NDArray
 from toolace_edge.engines.gguf_header import read_header
 from toolace_edge.errors import MissingDependency, ModelError
 
+from .aside import made_aside
 from .card import read_card
 from .checkpoint import Checkpoint, note, read_checkpoint
 from .config import ModelConfig
@@ -84,9 +84,8 @@ def convert_gguf(
         vocabulary.add_to(writer)
         _write_tensors(writer, checkpoint, kind, places)
 
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder:
-        proof, aside = Path(folder) / "vocabulary.gguf", Path(folder) / out.name
+    with made_aside(out) as folder:
+        proof, aside = folder / "vocabulary.gguf", folder / out.name
         write(proof, ())
         prove_tokenizer(proof, checkpoint, every_token=not vocabulary.exact)
         write(aside, tuple(_places(checkpoint.config)))

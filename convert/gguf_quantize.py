@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 import sys
-import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from ctypes import POINTER, byref, c_char_p, c_float, c_void_p
@@ -24,6 +23,7 @@ from toolace_edge.engines.gguf_header import TENSOR_TYPES, GgufTensor, read_head
 from toolace_edge.engines.llama_native import native
 from toolace_edge.errors import EngineError, InputError
 
+from .aside import made_aside
 from .child import Progress, run_child, serve
 
 QUANTIZED_KINDS = (
@@ -62,9 +62,8 @@ def quantize(
     fitting = _fitting(weights, importance, kind)
     chosen = choose_kinds(weights, tensor_kinds)
     native()  # a missing library is said here, not by the child
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder:
-        aside, matrix = Path(folder) / out.name, Path(folder) / "importance.npz"
+    with made_aside(out) as folder:
+        aside, matrix = folder / out.name, folder / "importance.npz"
         if fitting:
             np.savez(matrix, **fitting)  # type: ignore[arg-type]  # its stub takes no names
         job: dict[str, Any] = {"source": str(source_gguf), "out": str(aside), "kind": kind}

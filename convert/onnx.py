@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 from toolace_edge.engines.onnx import OnnxEngine
 from toolace_edge.errors import InputError, MissingDependency, ModelError
 
+from .aside import made_aside
 from .checkpoint import Checkpoint, note, read_checkpoint
 
 MAX_MODEL_BYTES = 1_900_000_000  # protobuf ends at 2 GiB, and weights in a second file are not for the engine to read
@@ -49,9 +49,8 @@ def convert_onnx(
         say(line)
     n_ctx = n_ctx or checkpoint.config.n_ctx
     _check_request(checkpoint, out, precision, n_ctx)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder:
-        aside = Path(folder) / "new"
+    with made_aside(out) as folder:
+        aside = folder / "new"
         aside.mkdir()
         files = {
             "model.onnx": _model(checkpoint, precision, n_ctx, name),
@@ -64,7 +63,7 @@ def convert_onnx(
         (aside / _FACTS_FILE).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
         OnnxEngine(aside).close()
         if out.exists():
-            out.rename(Path(folder) / "old")
+            out.rename(folder / "old")
         aside.rename(out)
     return out
 

@@ -105,3 +105,16 @@ def test_a_fault_is_a_sentence_and_leaves_nothing(fault: str, convert: Any, tmp_
 def test_without_a_fault_there_is_a_model(convert: Any, tmp_path: Path) -> None:
     convert(write_checkpoint(tmp_path / "source"), tmp_path / "models" / "m")
     assert [path.name for path in (tmp_path / "models").iterdir()] == ["m"]
+
+
+def test_a_full_disk_is_a_sentence_and_leaves_nothing(convert: Any, tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource")  # the limit of a file's size stands in for the disk's
+    source, there = write_checkpoint(tmp_path / "source"), tmp_path / "there"
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
+    try:
+        with pytest.raises(ToolaceEdgeError, match=r"out cannot be written: .+\.$"):
+            convert(source, there / "out")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list(there.iterdir()) == []
