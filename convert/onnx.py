@@ -58,7 +58,7 @@ def convert_onnx(
         }
         for file, content in files.items():
             (aside / file).write_bytes(content)
-        facts = _facts(checkpoint, name, n_ctx, fmt, calibration)
+        facts = _facts(checkpoint, name, precision, n_ctx, fmt, calibration)
         facts["sha256"] = {file: hashlib.sha256(content).hexdigest() for file, content in files.items()}
         (aside / _FACTS_FILE).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
         OnnxEngine(aside).close()
@@ -95,12 +95,14 @@ def _model(checkpoint: Checkpoint, precision: str, n_ctx: int, name: str) -> byt
 
 
 def _facts(
-    checkpoint: Checkpoint, name: str, n_ctx: int, fmt: str, calibration: Mapping[str, Any] | None
+    checkpoint: Checkpoint, name: str, precision: str, n_ctx: int, fmt: str, calibration: Mapping[str, Any] | None
 ) -> dict[str, Any]:
     config = checkpoint.config
     return {
         "name": name,
         "format": fmt,
+        "architecture": config.family.model_type,
+        "precision": precision,
         "n_ctx": n_ctx,
         "n_layers": config.n_layers,
         "n_kv_heads": config.n_kv_heads,

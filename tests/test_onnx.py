@@ -158,6 +158,7 @@ def test_an_older_model_is_replaced_and_other_folders_are_not(folders: Callable[
     out = convert_onnx(source, tmp_path / "model", precision="int4", name="old")
     convert_onnx(source, out, precision="int8", name="new", fmt="hermes", calibration={"a": 1}, n_ctx=64)
     facts = json.loads((out / "toolace.json").read_text())
+    assert (facts["architecture"], facts["precision"]) == ("llama", "int8")
     assert (facts["name"], facts["format"], facts["calibration"], facts["n_ctx"]) == ("new", "hermes", {"a": 1}, 64)
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
     with pytest.raises(InputError, match="not a model folder"):
