@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from xml.sax.saxutils import escape
 
+from .aside import replace_text
 from .verify import Difference, Report, Row
 
 _WIDTH, _HEIGHT = 720, 420
@@ -202,11 +203,6 @@ def write_report(report: Report, folder: Path, stem: str) -> Sequence[Path]:
     files = []
     for suffix, text in texts.items():
         file = folder / f"{stem}.{suffix}"
-        aside = folder / f".{stem}.{suffix}.part"
-        try:
-            aside.write_text(text, "utf-8")
-            aside.replace(file)
-        finally:
-            aside.unlink(missing_ok=True)
+        replace_text(file, text)
         files.append(file)
     return files

@@ -21,6 +21,8 @@ from toolace_edge.model_facts import FACTS_FILE, read_facts
 from toolace_edge.registry import Entry
 from toolace_edge.store import sha256_of
 
+from .aside import replace_text
+
 KEY = "toolace.calibration"
 _STRING = 8  # GGUF's number of the type
 _N_KEYS_AT = 16
@@ -40,7 +42,7 @@ def write_calibration(entry: Entry, calibration: Mapping[str, Any]) -> None:
     check_writable(entry)
     if entry.kind == "onnx":
         facts = {**read_facts(entry.path), "calibration": dict(calibration)}
-        _replace(entry.path / FACTS_FILE, json.dumps(facts, indent=2) + "\n")
+        replace_text(entry.path / FACTS_FILE, json.dumps(facts, indent=2) + "\n")
         return
     set_gguf_string(entry.path, KEY, json.dumps(dict(calibration)))
     refresh_hash(entry.path)
@@ -100,13 +102,4 @@ def refresh_hash(file: Path) -> None:
     beside = file.with_name(file.name + ".sha256")
     if not beside.is_file():
         return
-    _replace(beside, f"{sha256_of(file)}  {file.name}\n")
-
-
-def _replace(file: Path, text: str) -> None:
-    aside = file.with_name(f".{file.name}.part")
-    try:
-        aside.write_text(text, "utf-8")
-        os.replace(aside, file)
-    finally:
-        aside.unlink(missing_ok=True)
+    replace_text(beside, f"{sha256_of(file)}  {file.name}\n")
