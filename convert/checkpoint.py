@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -30,7 +30,8 @@ _IGNORED = ".rotary_emb.inv_freq"  # old versions of transformers stored what fo
 class Checkpoint:
     """A checkpoint whose tensors are read when asked for.
 
-    `folders` are where its small files may lie, the adapter's before its base's; `added` is what an adapter adds.
+    `folders` are where its small files may lie, the adapter's before its base's; `added` is what an adapter adds;
+    `on_read` is told the name of each tensor once it was read.
     """
 
     folders: tuple[Path, ...]
@@ -38,6 +39,7 @@ class Checkpoint:
     tokenizer_json: str
     slots: Mapping[str, TensorSlot]
     added: Mapping[str, LowRank]
+    on_read: Callable[[str], None] | None = None
 
     @property
     def folder(self) -> Path:
@@ -55,7 +57,20 @@ class Checkpoint:
         values = read_tensor(name, self.slots[name])
         if name in self.added:
             self.added[name].add_to(name, values)
+        if self.on_read is not None:
+            self.on_read(name)
         return values
+
+    def watched(self, on_progress: Callable[[int, int], None]) -> Checkpoint:
+        """The same one, telling how many of how many tensors were read so far."""
+        read: set[str] = set()
+        total = len(self.config.tensor_shapes())
+
+        def on_read(name: str) -> None:
+            read.add(name)  # a tied embedding is read twice
+            on_progress(len(read), total)
+
+        return replace(self, on_read=on_read)
 
     def file(self, name: str) -> Path | None:
         """The first file of that name."""

@@ -1,15 +1,18 @@
 """Runs one of our modules in a process of its own: what a library ends, it ends there, and memory is its own.
 
-The job goes in as JSON on standard input. What comes back are lines of JSON on standard output: `{"done", "total"}`
-while it works, then `{"result"}` or `{"error", "hint"}`. Other lines are a library's chatter and are passed over.
+The job goes in as a line of JSON on standard input, whose end is the end of the caller, and then of the child too.
+What comes back are lines of JSON on standard output: `{"done", "total"}` while it works, then `{"result"}` or
+`{"error", "hint"}`. Other lines are a library's chatter and are passed over.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
@@ -50,8 +53,8 @@ def _listen(child: subprocess.Popen[str], job: Mapping[str, Any], on_progress: P
     """The last message."""
     assert child.stdin is not None
     with suppress(OSError):  # it is gone already; its code says why
-        child.stdin.write(json.dumps(job))
-        child.stdin.close()
+        child.stdin.write(json.dumps(job) + "\n")
+        child.stdin.flush()
     last: dict[str, Any] = {}
     for last in _messages(child):
         if on_progress is not None and "done" in last:
@@ -85,7 +88,9 @@ def _end(child: subprocess.Popen[str]) -> None:
 def serve(work: Callable[[dict[str, Any], Progress], Any]) -> int:
     """The child's side: do `work` on the job, report, and give the exit code."""
     try:
-        result = work(json.load(sys.stdin), lambda done, total: _say({"done": done, "total": total}))
+        job = json.loads(sys.stdin.readline())
+        threading.Thread(target=_end_with_the_caller, daemon=True).start()
+        result = work(job, lambda done, total: _say({"done": done, "total": total}))
     except ToolaceEdgeError as error:
         _say({"error": str(error), "hint": error.hint})
         return 1
@@ -93,6 +98,13 @@ def serve(work: Callable[[dict[str, Any], Progress], Any]) -> int:
         return 130
     _say({"result": result})
     return 0
+
+
+def _end_with_the_caller() -> None:
+    """Killed or not, when it is gone nobody wants the result."""
+    while os.read(0, 1):  # the caller sends nothing more
+        pass
+    os._exit(1)
 
 
 def _say(message: Mapping[str, Any]) -> None:

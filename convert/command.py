@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -96,35 +97,48 @@ def _proof(options: Mapping[str, Any]) -> Proof:
 @_source
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option("--precision", default="int8", show_default=True, metavar="NAME", help="fp32, fp16, int8 or int4.")
+@click.option(
+    "--exporter", type=click.Choice(["own", "optimum"]), default="own", show_default=True, metavar="NAME",
+    help="Whose graph: own, or optimum's (fp32, int8).",
+)  # fmt: skip
 @_format
 @_calibration
 @_name
 @_base
 @_proof_options
 def onnx(
-    source: Path, out: Path, precision: str, fmt: str, calibration: Path | None, name: str | None, base: Path | None,
-    **options: Any,
+    source: Path, out: Path, precision: str, exporter: str, fmt: str, calibration: Path | None, name: str | None,
+    base: Path | None, **options: Any,
 ) -> None:  # fmt: skip
     """Convert a checkpoint folder to a model folder for onnxruntime.
 
-    VERIFY.md in the folder says what it kept: calls, logits, size, speed.
+    VERIFY.md in the folder says what it kept: calls, logits, size, speed. The graph is our own, or the
+    one that optimum exports, of standard operators only.
 
     \b
     Example:
       toolace-edge convert onnx runs/nano/checkpoint models/nano --precision int8
     """
     from .deliver import check_folder, place_folder
-    from .onnx import PRECISIONS, convert_onnx
+    from .onnx import EXPORTERS, convert_onnx
     from .progress import Bars
 
-    if precision not in PRECISIONS:
-        raise click.BadParameter(f"{precision!r} is not one of {', '.join(PRECISIONS)}.", param_hint="--precision")
+    if precision not in EXPORTERS[exporter]:
+        known = f"{', '.join(EXPORTERS[exporter])}, which --exporter {exporter} can make"
+        raise click.BadParameter(f"{precision!r} is not one of {known}.", param_hint="--precision")
+    if exporter == "optimum":
+        from .onnx_optimum import check_installed
+
+        check_installed()
     facts = _read_calibration(calibration)
     proof = _proof(options)
     check_folder(out)
     with made_aside(out) as folder, Bars() as bars:
         made = folder / "made" / out.name
-        convert_onnx(source, made, precision=precision, name=name or out.name, fmt=fmt, calibration=facts, base=base)
+        convert_onnx(
+            source, made, precision=precision, name=name or out.name, fmt=fmt, calibration=facts, base=base,
+            exporter=exporter, on_progress=partial(bars, "Converting"),
+        )  # fmt: skip
         report = proof.prove(source, made, fmt=fmt, base=base, whole=None, folder=folder, on_stage=bars)
         _show(report, options["as_json"])
         proof.check(report)

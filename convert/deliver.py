@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -59,7 +60,8 @@ class Proof:
         try:
             if made.is_file() and find_spec("llama_cpp") is None:
                 raise MissingDependency("llama-cpp-python", "gguf")
-            reference = make_reference(source, folder, fmt=fmt, base=base, whole=whole)
+            making = partial(on_stage, "Converting the source")
+            reference = make_reference(source, folder, fmt=fmt, base=base, whole=whole, on_progress=making)
             report = verify(reference, [made], self.requests, format_name=None, on_stage=on_stage)
         except (InputError, MissingDependency) as error:
             if self.wanted:

@@ -27,6 +27,7 @@ from toolace_edge.errors import MissingDependency, ModelError
 from .aside import made_aside
 from .card import read_card
 from .checkpoint import Checkpoint, note, read_checkpoint
+from .child import Progress
 from .config import ModelConfig
 from .gguf_proof import prove_tokenizer
 from .gguf_tokenizer import read_gguf_tokenizer
@@ -60,6 +61,7 @@ def convert_gguf(
     base: Path | None = None,
     source_repository: str | None = None,
     say: Callable[[str], None] = note,
+    on_progress: Progress | None = None,
 ) -> Path:
     """Convert the checkpoint folder `source` to the file `out`, written aside and renamed. Returns `out`.
 
@@ -72,6 +74,8 @@ def convert_gguf(
     checkpoint = read_checkpoint(source, base)
     for line in checkpoint.notes:
         say(line)
+    if on_progress is not None:
+        checkpoint = checkpoint.watched(on_progress)
     _check_layout(checkpoint)
     vocabulary, card = read_gguf_tokenizer(checkpoint), read_card(checkpoint, licence, source_repository)
     facts = {"general.name": name, "toolace.format": fmt}

@@ -79,7 +79,7 @@ def build(wanted: Wanted, folder: Path, name: str | None, on_stage: Stage) -> Bu
     """Make the file in `folder`, called `name` or as others name theirs."""
     made = folder / "made.gguf"
     facts: dict[str, Any] = {"name": wanted.name, "fmt": wanted.fmt}
-    facts |= {"calibration": wanted.calibration, "base": wanted.base}
+    facts |= {"calibration": wanted.calibration, "base": wanted.base, "on_progress": partial(on_stage, "Converting")}
     whole: Path | None = None
     importance: Importance | None = None
     if wanted.kind in FLOAT_KINDS:

@@ -26,6 +26,7 @@ from toolace_edge.prompts import build_prompt, encode_pieces
 
 from .checkpoint import Checkpoint
 from .child import Progress
+from .torch_model import transformers_config
 
 if TYPE_CHECKING:
     import torch
@@ -88,7 +89,7 @@ def measure_importance(
         import transformers
     except ImportError as error:
         raise MissingDependency("transformers", "convert") from error
-    config = _transformers_config(transformers, checkpoint)
+    config = transformers_config(checkpoint)
     models: Any = transformers.AutoModelForCausalLM
     with torch.device("meta"):
         model = models.from_config(config, dtype=torch.float32, attn_implementation="sdpa")
@@ -110,24 +111,6 @@ def measure_importance(
     head = "token_embd.weight" if checkpoint.config.tied else "output.weight"
     totals = {name: total.astype(np.float32) for name, total in {**sums, head: np.asarray(last)}.items()}
     return Importance(totals, sum(map(len, sequences)), data)
-
-
-def _transformers_config(transformers: Any, checkpoint: Checkpoint) -> Any:
-    """The checkpoint's config with the rotary facts as we read them: 4.57 passes over those that 5 writes."""
-    config = transformers.AutoConfig.from_pretrained(checkpoint.folders[-1], local_files_only=True)
-    ours = checkpoint.config
-    config.vocab_size = ours.vocab_size
-    config.rope_theta = ours.rope_theta
-    config.rope_scaling = None
-    if (scaling := ours.rope_scaling) is not None:
-        config.rope_scaling = {
-            "rope_type": "llama3",
-            "factor": scaling.factor,
-            "low_freq_factor": scaling.low_freq_factor,
-            "high_freq_factor": scaling.high_freq_factor,
-            "original_max_position_embeddings": scaling.original_n_ctx,
-        }
-    return config
 
 
 def _load(checkpoint: Checkpoint, module: torch.nn.Module, prefix: str) -> None:

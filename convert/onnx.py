@@ -1,26 +1,34 @@
 """Writes a checkpoint as a model folder for onnxruntime: model.onnx, tokenizer.json, toolace.json.
 
-The folder is written aside and renamed, and opened once before that: what does not load never gets its name.
+A model that does not fit into one ONNX file has its weights in model.onnx.data. The folder is written aside and
+renamed, and opened once before that: what does not load never gets its name.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from toolace_edge.engines.onnx import OnnxEngine
-from toolace_edge.errors import InputError, MissingDependency, ModelError
+from toolace_edge.errors import InputError, MissingDependency
+from toolace_edge.store import sha256_of
 
+from . import onnx_optimum
 from .aside import made_aside
 from .checkpoint import Checkpoint, note, read_checkpoint
+from .child import Progress
+from .config import ModelConfig
+from .quantize import BLOCK
 
-MAX_MODEL_BYTES = 1_900_000_000  # protobuf ends at 2 GiB, and weights in a second file are not for the engine to read
+MAX_INSIDE_BYTES = 1_900_000_000  # of weights in model.onnx itself: protobuf ends at 2 GiB
 _BYTES_A_WEIGHT = {"fp32": 4.0, "fp16": 2.0, "int8": 1.125, "int4": 0.625}  # with a float32 scale for 32 weights
 PRECISIONS = tuple(_BYTES_A_WEIGHT)
+# Our own graph, or the one that optimum exports, with what each can be.
+EXPORTERS: Mapping[str, tuple[str, ...]] = {"own": PRECISIONS, "optimum": onnx_optimum.PRECISIONS}
 _FACTS_FILE = "toolace.json"
 
 
@@ -34,32 +42,35 @@ def convert_onnx(
     fmt: str = "compact",
     calibration: Mapping[str, Any] | None = None,
     base: Path | None = None,
+    exporter: str = "own",
     say: Callable[[str], None] = note,
+    on_progress: Progress | None = None,
 ) -> Path:
     """Convert the checkpoint folder `source` to the model folder `out`, replacing an older one. Returns `out`.
 
-    `precision` is one of PRECISIONS; int8 and int4 are of weights, in blocks of 32; fp16 is only stored so. `n_ctx` is
-    the checkpoint's own unless given. `base` is the base's folder where `source` is an adapter and names none here;
-    `say` gets what should be known of the result. The same checkpoint gives the same bytes.
+    `exporter` is one of EXPORTERS, `precision` one of its; our int8 and int4 are of weights, in blocks of 32; fp16 is
+    only stored so. `n_ctx` is the checkpoint's own unless given. `base` is the base's folder where `source` is an
+    adapter and names none here; `say` gets what should be known of the result. Our own graph takes the memory of a
+    layer, and is the same bytes for the same checkpoint.
     """
-    if precision not in PRECISIONS:
-        raise ValueError(f"precision is {precision!r}, not one of {', '.join(PRECISIONS)}")
+    if precision not in EXPORTERS[exporter]:
+        raise ValueError(f"precision is {precision!r}, not one of {', '.join(EXPORTERS[exporter])}")
     checkpoint = read_checkpoint(source, base)
     for line in checkpoint.notes:
         say(line)
     n_ctx = n_ctx or checkpoint.config.n_ctx
-    _check_request(checkpoint, out, precision, n_ctx)
+    _check_request(checkpoint, out, n_ctx)
     with made_aside(out) as folder:
         aside = folder / "new"
         aside.mkdir()
-        files = {
-            "model.onnx": _model(checkpoint, precision, n_ctx, name),
-            "tokenizer.json": checkpoint.tokenizer_json.encode(),
-        }
-        for file, content in files.items():
-            (aside / file).write_bytes(content)
+        if exporter == "optimum":
+            onnx_optimum.export_optimum(source, base, precision, aside, on_progress)
+        else:
+            watched = checkpoint if on_progress is None else checkpoint.watched(on_progress)
+            _write_own(watched, precision, n_ctx, name, aside / "model.onnx")
+        (aside / "tokenizer.json").write_bytes(checkpoint.tokenizer_json.encode())
         facts = _facts(checkpoint, name, precision, n_ctx, fmt, calibration)
-        facts["sha256"] = {file: hashlib.sha256(content).hexdigest() for file, content in files.items()}
+        facts["sha256"] = {file.name: sha256_of(file) for file in sorted(aside.iterdir())}
         (aside / _FACTS_FILE).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
         OnnxEngine(aside).close()
         if out.exists():
@@ -68,7 +79,7 @@ def convert_onnx(
     return out
 
 
-def _check_request(checkpoint: Checkpoint, out: Path, precision: str, n_ctx: int) -> None:
+def _check_request(checkpoint: Checkpoint, out: Path, n_ctx: int) -> None:
     """Conflicts, before anything large is read."""
     if not 1 <= n_ctx <= checkpoint.config.n_ctx:
         raise InputError(
@@ -76,22 +87,28 @@ def _check_request(checkpoint: Checkpoint, out: Path, precision: str, n_ctx: int
         )
     if out.exists() and not (out / _FACTS_FILE).is_file():
         raise InputError(f"{out} exists and is not a model folder.", hint="Give another name, or remove it.")
-    weights = sum(math.prod(shape) for shape in checkpoint.config.tensor_shapes().values())
-    rotary_bytes = 4.0 * n_ctx * checkpoint.config.head_dim
-    if weights * _BYTES_A_WEIGHT[precision] + rotary_bytes > MAX_MODEL_BYTES:
-        raise ModelError(
-            f"{checkpoint.folder}: {weights / 1e9:.1f} billion weights in {precision} do not fit into one ONNX file.",
-            hint="Convert it to GGUF: `toolace-edge convert gguf`.",
-        )
 
 
-def _model(checkpoint: Checkpoint, precision: str, n_ctx: int, name: str) -> bytes:
+def _write_own(checkpoint: Checkpoint, precision: str, n_ctx: int, name: str, file: Path) -> None:
+    """The graph of onnx_graph.py as `file`, with its weights inside as long as they fit."""
     try:
+        from .onnx_data import DataFile
         from .onnx_graph import build_graph
     except ImportError as error:
         raise MissingDependency("onnx", "convert") from error
-    model: bytes = build_graph(checkpoint, precision, n_ctx, name).SerializeToString(deterministic=True)
-    return model
+    large = _size_bytes(checkpoint.config, precision, n_ctx) > MAX_INSIDE_BYTES
+    with DataFile(file.with_name(f"{file.name}.data")) if large else nullcontext() as data:
+        model = build_graph(checkpoint, precision, n_ctx, name, data)
+    file.write_bytes(model.SerializeToString(deterministic=True))
+
+
+def _size_bytes(config: ModelConfig, precision: str, n_ctx: int) -> float:
+    """Roughly, of all weights; a matrix without whole blocks is not quantized."""
+    size = 4.0 * n_ctx * config.head_dim  # the rotary angles
+    for shape in config.tensor_shapes().values():
+        stored = "fp32" if precision != "fp16" and (len(shape) == 1 or shape[-1] % BLOCK) else precision
+        size += math.prod(shape) * _BYTES_A_WEIGHT[stored]
+    return size
 
 
 def _facts(

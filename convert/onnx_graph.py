@@ -27,6 +27,7 @@ from toolace_edge.errors import ModelError
 
 from .checkpoint import Checkpoint
 from .config import ModelConfig
+from .onnx_data import DataFile
 from .quantize import BLOCK, quantizable, quantize_blocks
 
 _BITS: dict[str, Literal[4, 8]] = {"int8": 8, "int4": 4}
@@ -36,19 +37,20 @@ MICROSOFT = "com.microsoft"
 INT8_ACTIVATIONS = 4
 
 
-def build_graph(checkpoint: Checkpoint, precision: str, n_ctx: int, name: str) -> onnx.ModelProto:
-    """The whole model, weights inside. Raises ModelError where a weight is too large for fp16."""
+def build_graph(
+    checkpoint: Checkpoint, precision: str, n_ctx: int, name: str, data: DataFile | None = None
+) -> onnx.ModelProto:
+    """The whole model, weights inside or in `data`. Raises ModelError where a weight is too large for fp16."""
     config = checkpoint.config
-    graph = _Builder(precision, config)
-    embedding = checkpoint.tensor("model.embed_tokens.weight")
+    graph = _Builder(precision, config, data)
     graph.rotary_caches(n_ctx)
-    hidden = graph.embed(embedding)
+    hidden = graph.embed(checkpoint.tensor("model.embed_tokens.weight"))
     update = None
     for layer in range(config.n_layers):
         hidden, update = _layer(graph, checkpoint, layer, hidden, update)
     normed, _ = graph.norm("model.norm", checkpoint.tensor("model.norm.weight"), hidden, update)
-    if config.tied:
-        graph.linear("model.embed_tokens", embedding, normed, "logits")
+    if config.tied:  # read again, as it is too large to be kept all the while
+        graph.linear("model.embed_tokens", checkpoint.tensor("model.embed_tokens.weight"), normed, "logits")
     else:
         graph.linear("lm_head", checkpoint.tensor("lm_head.weight"), normed, "logits")
     return graph.model(name)
@@ -86,7 +88,8 @@ def _layer(graph: _Builder, checkpoint: Checkpoint, layer: int, hidden: str, upd
 class _Builder:
     """Nodes and weights so far. Methods take and give names of values; the name of a node is that of its output."""
 
-    def __init__(self, precision: str, config: ModelConfig) -> None:
+    def __init__(self, precision: str, config: ModelConfig, data: DataFile | None = None) -> None:
+        self.store = numpy_helper.from_array if data is None else data.add
         self.precision, self.bits, self.config = precision, _BITS.get(precision), config
         self.nodes: list[onnx.NodeProto] = []
         self.weights: dict[str, onnx.TensorProto] = {}
@@ -97,7 +100,7 @@ class _Builder:
 
     def weight(self, name: str, values: NDArray[Any]) -> str:
         if name not in self.weights:
-            self.weights[name] = numpy_helper.from_array(np.ascontiguousarray(values), name)
+            self.weights[name] = self.store(np.ascontiguousarray(values), name)
         return name
 
     def matrix(self, name: str, values: NDArray[np.float32]) -> str:
@@ -141,12 +144,15 @@ class _Builder:
         return self.node("MatMulNBits", inputs, [out], domain=MICROSOFT, accuracy_level=INT8_ACTIVATIONS, **sizes)
 
     def _pack(self, name: str, weight: NDArray[np.float32], bits: Literal[4, 8]) -> tuple[str, str]:
-        """The names of the packed weight and of its scales."""
+        """The names of the packed weight and of its scales, stored in fp16 and widened once as the model is loaded."""
         packed, scales = f"{name}.packed", f"{name}.scales"
         if packed not in self.weights:
             blocks = quantize_blocks(weight, bits)
             self.weight(packed, blocks.packed)
-            self.weight(scales, blocks.scales)
+            if blocks.scales.dtype == np.float16:
+                self.node("Cast", [self.weight(f"{scales}.half", blocks.scales)], [scales], to=TensorProto.FLOAT)
+            else:
+                self.weight(scales, blocks.scales)
         return packed, scales
 
     def norm(self, name: str, gain: NDArray[np.float32], x: str, update: str | None) -> tuple[str, str]:

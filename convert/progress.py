@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Any
@@ -18,6 +19,7 @@ class Bars:
         self._stage = ""
         self._bar: Any = None
         self._done = 0
+        self._began = 0.0
         self._seen = sys.stderr is not None and sys.stderr.isatty()
 
     def __call__(self, stage: str, done: int, total: int) -> None:
@@ -25,9 +27,12 @@ class Bars:
             return
         if stage != self._stage:
             self._stack.close()
-            bar: Any = click.progressbar(length=total, label=stage, file=sys.stderr, show_pos=True)
+            bar: Any = click.progressbar(
+                length=total, label=stage, file=sys.stderr, show_pos=True, item_show_func=_rate
+            )
             self._stage, self._bar, self._done = stage, self._stack.enter_context(bar), 0
-        self._bar.update(done - self._done)
+            self._began = time.monotonic()
+        self._bar.update(done - self._done, done / max(time.monotonic() - self._began, 1e-3))
         self._done = done
 
     def __enter__(self) -> Bars:
@@ -37,3 +42,7 @@ class Bars:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stack.close()
+
+
+def _rate(a_second: float | None) -> str:
+    return "" if a_second is None else f"{a_second:.3g}/s"

@@ -1,14 +1,16 @@
 """Block quantization of a weight matrix, in the layout of onnxruntime's MatMulNBits and GatherBlockQuantized.
 
-A row [in_features] of a weight is cut into blocks of BLOCK numbers; a block is one float32 scale and BLOCK unsigned
-integers of `bits` bits, the value being (q - 2**(bits - 1)) * scale. Four-bit numbers lie two to a byte, the earlier
-one in the low half. Symmetric, so no zero points are stored and the kernels skip them.
+A row [in_features] of a weight is cut into blocks of BLOCK numbers; a block is one scale and BLOCK unsigned integers of
+`bits` bits, the value being (q - 2**(bits - 1)) * scale. Four-bit numbers lie two to a byte, the earlier one in the low
+half. Symmetric, so no zero points are stored and the kernels skip them. Scales are numbers that fp16 holds, as in
+GGUF's Q4_0 and Q8_0, unless a weight's are beyond its range: a weight that lies on one of these grids already keeps
+its bits.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,11 +23,12 @@ ROWS_AT_ONCE = 4096  # bounds the search's memory
 
 @dataclass(frozen=True, slots=True)
 class BlockQuantized:
-    """`packed` uint8 [rows, blocks, BLOCK * bits / 8], `scales` float32 [rows, blocks]."""
+    """`packed` uint8 [rows, blocks, BLOCK * bits / 8], `scales` float16 or, beyond its range, float32 [rows, blocks].
+    """
 
     bits: Literal[4, 8]
     packed: NDArray[np.uint8]
-    scales: NDArray[np.float32]
+    scales: NDArray[np.float16] | NDArray[np.float32]
 
     def dequantize(self) -> NDArray[np.float32]:
         """The float32 [rows, columns] matrix that the kernels compute with."""
@@ -33,7 +36,9 @@ class BlockQuantized:
         q = self.packed
         if self.bits == 4:
             q = np.stack([q & 15, q >> 4], axis=-1).reshape(rows, blocks, BLOCK)
-        values: NDArray[np.float32] = (q.astype(np.float32) - 2 ** (self.bits - 1)) * self.scales[..., None]
+        values: NDArray[np.float32] = (q.astype(np.float32) - 2 ** (self.bits - 1)) * self.scales.astype(np.float32)[
+            ..., None
+        ]
         return values.reshape(rows, blocks * BLOCK)
 
 
@@ -48,30 +53,42 @@ def quantize_blocks(weight: NDArray[np.float32], bits: Literal[4, 8]) -> BlockQu
         raise ValueError(f"a weight of shape {weight.shape} does not divide into rows of blocks of {BLOCK}")
     rows, columns = weight.shape
     blocks = weight.reshape(rows, columns // BLOCK, BLOCK)
-    parts = [_quantize(blocks[at : at + ROWS_AT_ONCE], bits) for at in range(0, rows, ROWS_AT_ONCE)]
+    kind = _scale_type(blocks, bits)
+    parts = [_quantize(blocks[at : at + ROWS_AT_ONCE], bits, kind) for at in range(0, rows, ROWS_AT_ONCE)]
     q, scales = (np.concatenate(pieces) for pieces in zip(*parts, strict=True))
     packed = (q[..., 0::2] | (q[..., 1::2] << 4)).astype(np.uint8) if bits == 4 else q
     return BlockQuantized(bits, packed, scales)
 
 
-def _quantize(blocks: NDArray[np.float32], bits: Literal[4, 8]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+def _scale_type(blocks: NDArray[np.float32], bits: Literal[4, 8]) -> type[np.float16] | type[np.float32]:
+    """float16 where it holds every scale of these blocks with full precision."""
+    scales = np.maximum(blocks.max(axis=-1), -blocks.min(axis=-1)) / 2 ** (bits - 1)
+    limits = np.finfo(np.float16)
+    fits = (scales == 0) | ((scales > limits.tiny * 2) & (scales < limits.max / 2))
+    return np.float16 if bool(fits.all()) else np.float32
+
+
+def _quantize(
+    blocks: NDArray[np.float32], bits: Literal[4, 8], kind: type[np.float16] | type[np.float32]
+) -> tuple[NDArray[np.uint8], NDArray[Any]]:
     """(q, scales) with the least squared error among the scales tried."""
     half = 2 ** (bits - 1)
     at = np.abs(blocks).argmax(axis=-1, keepdims=True)
     extreme = np.take_along_axis(blocks, at, axis=-1)[..., 0]  # signed: -half can be reached, +half cannot
-    best_scales = extreme / -half if bits == 4 else np.abs(extreme) / (half - 1)
+    best_scales = (extreme / -half if bits == 4 else np.abs(extreme) / (half - 1)).astype(kind)
     if bits == 4:
         least = np.full(best_scales.shape, np.inf, np.float32)
         for shrink in INT4_SHRINKS:
-            scales = (extreme / -half * shrink).astype(np.float32)
-            error = np.square(_round(blocks, scales, half) * scales[..., None] - blocks).sum(axis=-1)
+            scales = (extreme / -half * shrink).astype(kind)
+            error = np.square(_round(blocks, scales, half) * scales.astype(np.float32)[..., None] - blocks).sum(axis=-1)
             best_scales = np.where(error < least, scales, best_scales)
             least = np.minimum(error, least)
-    scales = best_scales.astype(np.float32)
-    return (_round(blocks, scales, half) + half).astype(np.uint8), scales
+    return (_round(blocks, best_scales, half) + half).astype(np.uint8), best_scales
 
 
-def _round(blocks: NDArray[np.float32], scales: NDArray[np.float32], half: int) -> NDArray[np.float32]:
+def _round(blocks: NDArray[np.float32], scales: NDArray[Any], half: int) -> NDArray[np.float32]:
     """The nearest integers in [-half, half - 1]; a block of zeros (or of nearly nothing) gives zeros."""
+    scales = scales.astype(np.float32)
     inverse = np.divide(1.0, scales, out=np.zeros_like(scales), where=np.abs(scales) > 1e-30)
-    return np.clip(np.rint(blocks * inverse[..., None]), -half, half - 1)
+    rounded: NDArray[np.float32] = np.clip(np.rint(blocks * inverse[..., None]), -half, half - 1)
+    return rounded

@@ -11,10 +11,12 @@ import os
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from toolace_edge.model_facts import FACTS_FILE
 
 from .checkpoint import Checkpoint, read_checkpoint
+from .child import Progress
 
 MAX_F32_WEIGHTS = 400_000_000  # 1.6 GB: what one ONNX file holds, and what doubles without being missed
 _MEMORY_SHARE = 0.6  # of the machine's, which a reference may take without being asked for
@@ -64,25 +66,30 @@ def too_large(size_bytes: int) -> bool:
 
 
 def make_reference(
-    source: Path, folder: Path, *, fmt: str, base: Path | None = None, whole: Path | None = None
+    source: Path,
+    folder: Path,
+    *,
+    fmt: str,
+    base: Path | None = None,
+    whole: Path | None = None,
+    on_progress: Progress | None = None,
 ) -> Reference:
     """The reference of `source`, made in `folder` unless it is a model; `whole` is a GGUF of it if there is one."""
     if is_model(source):
         return Reference(source, f"source: {source.name}")
     checkpoint = read_checkpoint(source, base)
     kind = whole_kind(checkpoint)
+    options: dict[str, Any] = {"fmt": fmt, "base": base, "say": _quiet, "on_progress": on_progress}
     if kind == "f32" and find_spec("onnx") is not None:
         from .onnx import convert_onnx
 
         out = folder / "reference"
-        convert_onnx(source, out, precision="fp32", name="reference", fmt=fmt, base=base, say=_quiet)
+        convert_onnx(source, out, precision="fp32", name="reference", **options)
         return Reference(out, "source: fp32, onnxruntime")
     if whole is None:
         from .gguf import convert_gguf
 
-        whole = convert_gguf(
-            source, folder / "reference.gguf", kind=kind, name="reference", fmt=fmt, base=base, say=_quiet
-        )
+        whole = convert_gguf(source, folder / "reference.gguf", kind=kind, name="reference", **options)
     return Reference(whole, f"source: {kind}, llama.cpp")
 
 

@@ -42,7 +42,9 @@ def read_tensor(name: str, slot: TensorSlot) -> NDArray[np.float32]:
     dtype = NUMPY_DTYPES[slot.dtype]
     raw = np.fromfile(slot.file, dtype=dtype, count=slot.size_bytes // dtype.itemsize, offset=slot.start)
     if slot.dtype == "BF16":  # the upper half of a float32
-        raw = (raw.astype(np.uint32) << np.uint32(16)).view(np.float32)
+        raw = raw.astype(np.uint32)
+        raw <<= np.uint32(16)  # in place: an embedding takes gigabytes
+        raw = raw.view(np.float32)
     values: NDArray[np.float32] = raw.astype(np.float32, copy=False).reshape(slot.shape)
     if not np.isfinite(values).all():
         raise refused(slot.file, f"{name!r} holds numbers that are not finite")

@@ -127,6 +127,26 @@ def test_gguf_is_held_to_the_other_converter(checkpoint: Path, tools: Path, data
     assert names(out.parent) == ["small.gguf"]  # a proof of another file would be none
 
 
+def test_optimum_is_held_to_our_own_graph(checkpoint: Path, tools: Path, data: Path, tmp_path: Path) -> None:
+    """Two graphs for onnxruntime, written apart."""
+    pytest.importorskip("optimum.exporters.onnx")
+    pytest.importorskip("onnx")
+    calibration, out = tmp_path / "calibration.json", tmp_path / "models" / "small"
+    calibration.write_text(json.dumps(CALIBRATION))
+    done = invoke(
+        *("convert", "onnx", checkpoint, out, "--exporter", "optimum", "--precision", "fp32"),
+        *("--calibration", calibration),
+        *("--verify-data", data, "--verify-limit", 2, "--min-agreement", 1, "--json"),
+    )
+    assert done.exit_code == 0, done.output
+    assert done.stderr == ""
+    assert names(out.parent) == ["small"]
+    row = json.loads(done.stdout)["verification"]["models"][0]
+    assert (row["agreement"], row["compared"], row["engine"]) == (1.0, 2, "onnxruntime")
+    assert 0 < row["logits"]["max_error"] < 1e-3
+    answers(out, tools)
+
+
 def test_a_folder_names_the_file_and_importance_is_kept(checkpoint: Path, data: Path, tmp_path: Path) -> None:
     pytest.importorskip("llama_cpp")
     out = tmp_path / "models"

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import json
-from collections.abc import Callable
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +19,7 @@ import pytest
 from tests.checkpoints import CONFIG, random_tensors, write_checkpoint, write_safetensors
 from tests.test_lora import Q, factors, write_adapter
 from tests.tiny import tiny_tokenizer_json
+from toolace_edge.convert.aside import made_aside
 from toolace_edge.errors import ToolaceEdgeError
 
 Damage = Callable[[Path], object]
@@ -105,6 +112,65 @@ def test_a_fault_is_a_sentence_and_leaves_nothing(fault: str, convert: Any, tmp_
 def test_without_a_fault_there_is_a_model(convert: Any, tmp_path: Path) -> None:
     convert(write_checkpoint(tmp_path / "source"), tmp_path / "models" / "m")
     assert [path.name for path in (tmp_path / "models").iterdir()] == ["m"]
+
+
+@pytest.fixture
+def unwritable() -> Iterator[Path]:
+    """A folder that nobody may write into, and we are nobody. `source` in it is a checkpoint."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_checkpoint(folder / "source")
+        folder.chmod(0o555)
+        user = os.geteuid()
+        if user == 0:
+            os.seteuid(65534)
+        try:
+            yield folder
+        finally:
+            os.seteuid(user)
+            folder.chmod(0o755)
+
+
+@pytest.mark.skipif(not hasattr(os, "seteuid"), reason="permissions are another thing there")
+def test_a_folder_that_may_not_be_written_into_is_a_sentence(convert: Any, unwritable: Path) -> None:
+    for out in (unwritable / "m", unwritable / "new" / "m"):
+        with pytest.raises(ToolaceEdgeError, match=r"m cannot be written: Permission denied\.$"):
+            convert(unwritable / "source", out)
+    assert [path.name for path in unwritable.iterdir()] == ["source"]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from toolace_edge.convert.{kind} import convert_{kind}
+
+def tick(done, total):
+    if done == 5:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+convert_{kind}(Path(sys.argv[1]), Path(sys.argv[2]), name="m", on_progress=tick)
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there is no such signal")
+@pytest.mark.parametrize("kind", ["onnx", "gguf"])
+def test_what_a_killed_conversion_left_is_hidden_and_goes_with_the_next(kind: str, tmp_path: Path) -> None:
+    pytest.importorskip(kind)
+    source, out = write_checkpoint(tmp_path / "source"), tmp_path / "there" / "m"
+    script = KILLED.format(kind=kind)
+    killed = subprocess.run([sys.executable, "-c", script, source, out], check=False, capture_output=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    left = list(out.parent.iterdir())
+    assert len(left) == 1
+    assert left[0].name.startswith(".m.")
+    (out.parent / ".m.mine").mkdir()  # nobody knows whose that is
+    with made_aside(out) as ours, made_aside(out) as others:
+        assert {path.name for path in out.parent.iterdir()} == {".m.mine", ours.name, others.name}
+    if kind == "gguf":
+        pytest.importorskip("llama_cpp")
+    module = importlib.import_module(f"toolace_edge.convert.{kind}")
+    getattr(module, f"convert_{kind}")(source, out, name="m")
+    assert {path.name for path in out.parent.iterdir()} == {".m.mine", "m"}
 
 
 def test_a_full_disk_is_a_sentence_and_leaves_nothing(convert: Any, tmp_path: Path) -> None:

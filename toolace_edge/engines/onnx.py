@@ -1,8 +1,8 @@
-"""The ONNX engine: onnxruntime on a model folder that convert/onnx.py wrote (onnx_graph.py there names the inputs).
+"""The ONNX engine: onnxruntime on a model folder that convert/onnx.py wrote.
 
-The cache is one float32 array [1, n_kv_heads, n_ctx, head_dim] for the keys and one for the values of each layer,
-bound once as the graph's past and its present: a call writes its own positions in place, and rewinding is a shorter
-count. Threads do not spin while they wait: spinning would take a core from everybody else.
+The names of a graph's inputs say how it keeps its cache: in place (onnx_in_place.py: what our converter builds), or
+growing with each call (onnx_growing.py: what optimum exports). Rewinding is a shorter count, whichever it is. Threads
+do not spin while they wait: spinning would take a core from everybody else.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,9 @@ from numpy.typing import NDArray
 from toolace_edge.engines.base import DEFAULT_CHUNK, check_forward, chunks, default_threads
 from toolace_edge.engines.cache_file import read_cache, write_cache
 from toolace_edge.engines.onnx_folder import OnnxFolder, read_folder
+from toolace_edge.engines.onnx_growing import GrowingGraph
+from toolace_edge.engines.onnx_in_place import InPlaceGraph
+from toolace_edge.engines.turns import Turns
 from toolace_edge.engines.vocabulary import Vocabulary
 from toolace_edge.errors import BudgetError, EngineError, ModelError
 
@@ -25,9 +28,23 @@ if TYPE_CHECKING:
     import llguidance
     from typing_extensions import Self
 
-_INPUTS = ("input_ids", "logits_from", "seqlens_k", "total_sequence_length")
+_KINDS = (InPlaceGraph, GrowingGraph)
 _DEFAULT_N_CTX = 8192  # where the model allows more
 _FATAL_ONLY = 4  # onnxruntime's log level: what fails is raised, and need not be printed too
+_BESIDE = "session.model_external_initializers_file_folder_path"  # where weights lie that are not in the model's bytes
+
+
+class Graph(Protocol):
+    """A kind of graph with its cache, whose states are float32 [layers * 2, n_kv_heads, tokens, head_dim]."""
+
+    def run(self, ids: NDArray[np.int64], past: int, rows: NDArray[np.float32]) -> None:
+        """Append `ids` behind the first `past` cached tokens; the logits of the last ones go into `rows`."""
+
+    def read(self, length: int) -> NDArray[np.float32]:
+        """A copy of the first `length` tokens' states."""
+
+    def write(self, states: NDArray[np.float32]) -> None:
+        """Replace the cache by `states`."""
 
 
 class OnnxEngine:
@@ -52,21 +69,11 @@ class OnnxEngine:
         self._n_ctx = _choose_n_ctx(folder, n_ctx)
         self._chunk = chunk
         self._tokens: list[int] = []
+        self.turns = Turns()
         self.cancelled: Callable[[], bool] | None = None
-        self._session = _open_session(folder, threads or default_threads())
-        self._states = _allocate(folder, self._n_ctx)
-        self._binding = self._bind()
-
-    def _bind(self) -> Any:
-        """Past and present to the same memory, once and for all. The values keep the arrays alive."""
-        import onnxruntime
-
-        binding = self._session.io_binding()
-        self._values = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in self._states.values()]
-        for name, value in zip(self._states, self._values, strict=True):
-            binding.bind_ortvalue_input(f"past_key_values.{name}", value)
-            binding.bind_ortvalue_output(f"present.{name}", value)
-        return binding
+        session = _open_session(folder, threads or default_threads())
+        self._graph: Graph | None = _open_graph(session, folder, self._n_ctx)
+        self._states_shape = (2 * folder.n_layers, folder.n_kv_heads, folder.head_dim)
 
     @property
     def vocab_size(self) -> int:
@@ -110,17 +117,11 @@ class OnnxEngine:
 
     def _run(self, part: Sequence[int], rows: NDArray[np.float32]) -> None:
         """One native call: append `part`, write the logits of its last positions into `rows`."""
-        binding, count = self._binding, len(part)
-        length = len(self._tokens) + count
-        binding.bind_cpu_input("input_ids", np.asarray(part, np.int64).reshape(1, count))
-        binding.bind_cpu_input("logits_from", np.asarray([count - len(rows)], np.int64))
-        binding.bind_cpu_input("seqlens_k", np.asarray([length - 1], np.int32))
-        binding.bind_cpu_input("total_sequence_length", np.asarray(length, np.int32))
-        binding.bind_output("logits", "cpu", 0, np.float32, (1, *rows.shape), rows.ctypes.data)
+        assert self._graph is not None  # closed
         try:
-            self._session.run_with_iobinding(binding)
+            self._graph.run(np.asarray(part, np.int64), len(self._tokens), rows)
         except _native_errors() as error:
-            raise EngineError(f"onnxruntime could not run {count} tokens: {error}.") from error
+            raise EngineError(f"onnxruntime could not run {len(part)} tokens: {error}.") from error
         self._tokens.extend(int(token) for token in part)
 
     def rewind(self, length: int) -> None:
@@ -130,29 +131,28 @@ class OnnxEngine:
 
     def save(self, path: str | Path) -> None:
         """States as float32 [layers * 2, n_kv_heads, tokens, head_dim], in the machine's byte order."""
-        length = len(self._tokens)
-        states = np.stack([array[0, :, :length] for array in self._states.values()])
-        write_cache(path, self.fingerprint, self._tokens, states.tobytes())
+        assert self._graph is not None
+        write_cache(path, self.fingerprint, self._tokens, self._graph.read(len(self._tokens)).tobytes())
 
     def load(self, path: str | Path) -> None:
+        assert self._graph is not None
         self.rewind(0)
         tokens, states = read_cache(path, self.fingerprint, self._n_ctx)
-        arrays = list(self._states.values())
-        _, n_kv_heads, _, head_dim = arrays[0].shape
-        shape = (len(arrays), n_kv_heads, len(tokens), head_dim)
+        n_states, n_kv_heads, head_dim = self._states_shape
+        shape = (n_states, n_kv_heads, len(tokens), head_dim)
         values = np.frombuffer(states, np.float32) if len(states) % 4 == 0 else np.empty(0, np.float32)
         in_vocabulary = all(0 <= token < self.vocab_size for token in tokens)
         if values.size != np.prod(shape) or not in_vocabulary or not np.isfinite(values).all():
             raise ModelError(f"{path}: the saved cache is damaged.")
-        for array, saved in zip(arrays, values.reshape(shape), strict=True):
-            array[0, :, : len(tokens)] = saved
+        self._graph.write(values.reshape(shape))
         self._tokens = tokens
 
     def close(self) -> None:
+        self.turns.end(self._free)
+
+    def _free(self) -> None:
         self._tokens = []
-        self._binding = self._session = None
-        self._values = []
-        self._states = {}
+        self._graph = None
 
     def __enter__(self) -> Self:
         return self
@@ -167,21 +167,7 @@ def _choose_n_ctx(folder: OnnxFolder, wanted: int | None) -> int:
     return wanted or min(folder.n_ctx, _DEFAULT_N_CTX)
 
 
-def _allocate(folder: OnnxFolder, n_ctx: int) -> dict[str, NDArray[np.float32]]:
-    """The cache, by `{layer}.key` and `{layer}.value`; the system hands out its memory as it is first written."""
-    shape = (1, folder.n_kv_heads, n_ctx, folder.head_dim)
-    try:
-        return {name: np.zeros(shape, np.float32) for name in _state_names(folder)}
-    except (MemoryError, ValueError) as error:
-        raise EngineError(f"There is no memory for a cache of {n_ctx} tokens.", hint="Give a smaller n_ctx.") from error
-
-
-def _state_names(folder: OnnxFolder) -> list[str]:
-    return [f"{layer}.{part}" for layer in range(folder.n_layers) for part in ("key", "value")]
-
-
 def _open_session(folder: OnnxFolder, threads: int) -> Any:
-    """A session whose inputs have the shapes that toolace.json promises, as the cache is laid out by it."""
     import onnxruntime
 
     onnxruntime.disable_telemetry_events()  # Windows builds report to the system unless told not to
@@ -191,19 +177,30 @@ def _open_session(folder: OnnxFolder, threads: int) -> Any:
     options.log_severity_level = _FATAL_ONLY
     options.enable_mem_pattern = False  # would remember a plan for every chunk length
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry(_BESIDE, str(folder.model_file.parent))
     try:
         session = onnxruntime.InferenceSession(folder.model, options, providers=["CPUExecutionProvider"])
     except _native_errors() as error:
         raise ModelError(f"{folder.model_file}: onnxruntime cannot load this model: {error}.") from error
-    shapes = {value.name: value.shape for value in (*session.get_inputs(), *session.get_outputs())}
-    states = [f"past_key_values.{name}" for name in _state_names(folder)]
-    outputs = ["logits", *(f"present.{name}" for name in _state_names(folder))]
-    if shapes.keys() != {*_INPUTS, *states, *outputs}:
-        raise ModelError(f"{folder.model_file} has other inputs or outputs than toolace.json says.")
-    heads = {(shape[1], shape[3]) for shape in map(shapes.__getitem__, states)}
-    if heads != {(folder.n_kv_heads, folder.head_dim)} or shapes["logits"][-1] != folder.vocab_size:
-        raise ModelError(f"{folder.model_file} has other sizes than toolace.json says.")
     return session
+
+
+def _open_graph(session: Any, folder: OnnxFolder, n_ctx: int) -> Graph:
+    """The graph by the names of its inputs, whose shapes must be those that toolace.json promises."""
+    shapes = {value.name: value.shape for value in (*session.get_inputs(), *session.get_outputs())}
+    states = [f"{layer}.{part}" for layer in range(folder.n_layers) for part in ("key", "value")]
+    past = [f"past_key_values.{name}" for name in states]
+    others = {"logits", *past, *(f"present.{name}" for name in states)}
+    kind = next((kind for kind in _KINDS if shapes.keys() == kind.INPUTS | others), None)
+    if kind is None:
+        raise ModelError(f"{folder.model_file} has other inputs or outputs than toolace.json says.")
+    heads = {(shape[1], shape[3]) for shape in map(shapes.__getitem__, past) if len(shape) == 4}
+    if heads != {(folder.n_kv_heads, folder.head_dim)} or shapes["logits"][-1:] != [folder.vocab_size]:
+        raise ModelError(f"{folder.model_file} has other sizes than toolace.json says.")
+    try:
+        return kind(session, states, (folder.n_kv_heads, n_ctx, folder.head_dim))
+    except (MemoryError, ValueError) as error:
+        raise EngineError(f"There is no memory for a cache of {n_ctx} tokens.", hint="Give a smaller n_ctx.") from error
 
 
 @cache
