@@ -135,6 +135,33 @@ def test_a_tool_that_fails_is_a_failure() -> None:
     assert result.stderr.startswith("Error: ")
 
 
+def test_execute_goes_on_for_as_many_steps_as_it_may() -> None:
+    replies = (BUILT_IN, FAILING, "<|text|>All set.<|end|>")
+    one = run("run", "ten minutes", "--execute", "--rounds", "0", replies=replies)
+    assert len(one.stdout.splitlines()) == 2
+    more = run("run", "ten minutes", "--execute", "--rounds", "0", "--max-steps", "5", replies=replies)
+    assert more.stdout.splitlines()[2:] == ['calculate(expression="1/0")', "All set."]
+    assert (more.stderr.startswith("Error: "), more.exit_code) == (True, 1)
+    cut = run("run", "ten minutes", "--execute", "--rounds", "0", "--max-steps", "2", replies=replies)
+    assert cut.stderr.endswith("Stopped: --max-steps allows no further answer.\n")
+    assert "--max-steps is for --execute" in failed(run("run", "x", "--max-steps", "2"), 2)
+
+
+def test_execute_with_json_adds_the_steps() -> None:
+    replies = (BUILT_IN, "<|text|>All set.<|end|>")
+    flags = ("--execute", "--json", "--rounds", "0", "--max-steps", "3")
+    result = run("run", "ten minutes", *flags, replies=replies)
+    answer = json.loads(result.stdout)
+    assert list(answer) == ["calls", "text", "stop", "confidence", "rounds", "usage", "steps"]
+    assert [one["name"] for one in answer["calls"]] == ["set_timer"]
+    assert (answer["text"], answer["stop"], len(answer["steps"])) == ("All set.", "answered", 2)
+    (told,) = answer["steps"][0]["results"]
+    assert told.pop("content").startswith("Timer set for 10 minutes")
+    assert told == {"name": "set_timer", "error": False, "outcome": "done"}
+    assert answer["usage"]["forward_passes"] == sum(one["usage"]["forward_passes"] for one in answer["steps"])
+    assert run("run", "1/0", "--execute", "--json", replies=(FAILING,)).exit_code == 1
+
+
 def test_execute_is_for_the_built_in_tools_alone(tools: Path) -> None:
     assert "--execute" in failed(run("run", "x", "--tools", tools, "--execute"), 2)
 

@@ -67,10 +67,11 @@ def test_the_first_command_of_the_readme_prints_what_it_says(monkeypatch: pytest
 
 
 @pytest.mark.slow
-def test_the_python_of_the_readme_runs(capsys: pytest.CaptureFixture[str]) -> None:
-    readme = (ROOT / "README.md").read_text("utf-8")
-    blocks = re.findall(r"^```python\n(.*?)^```$", readme, re.M | re.S)
+@pytest.mark.parametrize("document", ["README.md", "docs/embedding.md"])
+def test_the_python_of_a_document_runs(document: str, capsys: pytest.CaptureFixture[str]) -> None:
+    text = (ROOT / document).read_text("utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```$", text, re.M | re.S)
     assert blocks
     for block in blocks:
-        exec(compile(block, "README.md", "exec"), {"__name__": "readme"})
+        exec(compile(block, document, "exec"), {"__name__": "document"})
     assert "set_thermostat" in capsys.readouterr().out

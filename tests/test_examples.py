@@ -19,6 +19,10 @@ from .test_evaluate import scripted
 EXAMPLES = Path(__file__).parent.parent / "examples"
 WEATHER = '<|call|>{"name":"get_weather","arguments":{"city":"Oslo"}}<|end|>'
 OUTPUT = {
+    "agent.py": (
+        '<|call|>{"name":"set_thermostat","arguments":{"room":"kitchen","degrees":19}}<|end|>',
+        'call: set_thermostat(room="kitchen", degrees=19)\nresult: The kitchen will be 19 degrees warm.\ncall: ',
+    ),
     "functions.py": (
         '<|call|>{"name":"set_thermostat","arguments":{"room":"bedroom","degrees":21}}<|end|>',
         "The bedroom will be 21 degrees warm.\n",

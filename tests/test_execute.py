@@ -93,7 +93,7 @@ def test_a_long_result_is_cut_and_says_so() -> None:
         return "x" * 100
 
     content = Executor([long], max_result=10).run(ToolCall("long", {})).content
-    assert content == "x" * 10 + "\n[cut: 100 characters, 10 are the limit]"
+    assert content == "x" * 10 + "\n[cut: 90 of 100 characters are left out]"
 
 
 def test_two_functions_of_one_name_are_refused() -> None:

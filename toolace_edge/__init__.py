@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from toolace_edge.agent import Agent
     from toolace_edge.engines.base import open_engine
     from toolace_edge.errors import (
         BudgetError,
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
         ToolaceEdgeError,
         ToolError,
     )
-    from toolace_edge.messages import Answer, Message, Round, Tool, ToolCall, ToolResult, Usage
+    from toolace_edge.messages import Answer, Message, Retrieval, Round, Run, RunStep, Tool, ToolCall, ToolResult, Usage
     from toolace_edge.registry import load
     from toolace_edge.session import Session
     from toolace_edge.tools import load_tools, tool
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Agent",
     "Answer",
     "BudgetError",
     "Cancelled",
@@ -39,7 +41,10 @@ __all__ = [
     "Message",
     "MissingDependency",
     "ModelError",
+    "Retrieval",
     "Round",
+    "Run",
+    "RunStep",
     "SchemaError",
     "Session",
     "Tool",
@@ -55,7 +60,8 @@ __all__ = [
 ]
 
 # Where each name lives; a name that is not here is an error class.
-_HOME = dict.fromkeys(("Answer", "Message", "Round", "Tool", "ToolCall", "ToolResult", "Usage"), "messages")
+_PLAIN = ("Answer", "Message", "Retrieval", "Round", "Run", "RunStep", "Tool", "ToolCall", "ToolResult", "Usage")
+_HOME = dict.fromkeys(_PLAIN, "messages") | {"Agent": "agent"}
 _HOME |= {"load_tools": "tools", "tool": "tools", "open_engine": "engines"}
 _HOME |= {"Session": "session", "load": "registry"}
 

@@ -18,15 +18,16 @@ from toolace_edge.validate import check, same_json
 def to_python(function: Callable[..., Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Keyword arguments for the function. The arguments obey its schema."""
     parameters = parameters_of(function)
-    return {name: _value(parameters[name][1], value) for name, value in arguments.items()}
+    return {name: as_annotated(parameters[name][1], value) for name, value in arguments.items()}
 
 
-def _value(annotation: Any, value: Any) -> Any:
+def as_annotated(annotation: Any, value: Any) -> Any:
+    """A JSON value as the annotation names it; the value obeys the annotation's schema."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated or is_required_mark(origin):
-        return _value(arguments[0], value)
+        return as_annotated(arguments[0], value)
     if origin in (Union, types.UnionType):
-        return _value(_fitting(arguments, value), value)
+        return as_annotated(_fitting(arguments, value), value)
     if origin is Literal:
         return next(one for one in arguments if same_json(one, value))
     if annotation in (int, float) and not isinstance(value, bool):
@@ -34,7 +35,7 @@ def _value(annotation: Any, value: Any) -> Any:
     if annotation is tuple or origin is tuple:
         return _tuple(arguments, value)
     if isinstance(value, list) and arguments:
-        return [_value(arguments[0], item) for item in value]
+        return [as_annotated(arguments[0], item) for item in value]
     if isinstance(annotation, type) and issubclass(annotation, enum.Enum):
         return next(member for member in annotation if same_json(member.value, value))
     return _object(annotation, arguments, value) if isinstance(value, Mapping) else value
@@ -50,14 +51,14 @@ def _tuple(annotations: tuple[Any, ...], value: list[Any]) -> tuple[Any, ...]:
         return tuple(value)
     if annotations[-1] is Ellipsis:
         annotations = (annotations[0],) * len(value)
-    return tuple(_value(part, item) for part, item in zip(annotations, value, strict=True))
+    return tuple(as_annotated(part, item) for part, item in zip(annotations, value, strict=True))
 
 
 def _object(annotation: Any, arguments: tuple[Any, ...], value: Mapping[str, Any]) -> Any:
     if get_origin(annotation) in (dict, collections.abc.Mapping, collections.abc.MutableMapping):
-        return {name: _value(arguments[1], member) for name, member in value.items()}
+        return {name: as_annotated(arguments[1], member) for name, member in value.items()}
     if not is_typed_dict(annotation) and not dataclasses.is_dataclass(annotation):
         return dict(value)
     hints = typing.get_type_hints(annotation, include_extras=True)
-    members = {name: _value(hints[name], member) for name, member in value.items()}
+    members = {name: as_annotated(hints[name], member) for name, member in value.items()}
     return members if is_typed_dict(annotation) else annotation(**members)

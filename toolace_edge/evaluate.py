@@ -74,7 +74,10 @@ def evaluate(
 
 
 def summarise(outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    """Shares over all outcomes. `schema_valid` is over calls (1.0 where none was made), means over answered lines."""
+    """Shares over all outcomes. `schema_valid` is over calls (1.0 where none was made), means over answered lines.
+
+    `retrieval` is there where lines were offered only some of their tools.
+    """
     answers = [outcome.answer for outcome in outcomes if outcome.answer]
     calls = sum(len(answer.calls) for answer in answers)
     total, right = Counter[str](), Counter[str]()
@@ -89,7 +92,23 @@ def summarise(outcomes: Sequence[Outcome]) -> dict[str, Any]:
         "rounds_mean": _share(sum(len(answer.rounds) for answer in answers), len(answers)),
         "accuracy_first_round": _share(sum(outcome.right_first for outcome in outcomes), len(outcomes)),
         "forward_passes_mean": _share(sum(answer.usage.forward_passes for answer in answers), len(answers)),
+        **_retrieval(outcomes),
     }
+
+
+def _retrieval(outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """How often only some of the tools were offered, and how often every tool of the gold calls was among them."""
+    shown = [
+        ({name for name, _ in outcome.answer.retrieval.tools}, {call.name for call in outcome.example.gold})
+        for outcome in outcomes
+        if outcome.answer and outcome.answer.retrieval
+    ]
+    facts = {
+        "n": len(shown),
+        "tools_mean": _share(sum(len(offered) for offered, _ in shown), len(shown)),
+        "kept": _share(sum(gold <= offered for offered, gold in shown), len(shown)),
+    }
+    return {"retrieval": facts} if shown else {}
 
 
 def _share(part: float, whole: int) -> float:

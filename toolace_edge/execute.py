@@ -9,29 +9,36 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from toolace_edge.arguments import to_python
 from toolace_edge.errors import CallError, ToolError
 from toolace_edge.functions import from_function
-from toolace_edge.messages import Tool, ToolCall, ToolResult
+from toolace_edge.messages import Outcome, Tool, ToolCall, ToolResult, is_text
+from toolace_edge.policy import Approve, Policy, by_name, check_policy, why_denied
 from toolace_edge.schema import check
 from toolace_edge.sources.base import SourceTool
 
-Approve = Callable[[ToolCall], bool]
+__all__ = ["MAX_RESULT", "TIMEOUT_S", "Approve", "Executor", "as_text"]
 
 TIMEOUT_S = 30.0
 MAX_RESULT = 8000  # characters
+
+_POLL_S = 0.02  # how often a call that runs asks whether it was cancelled
 
 
 class Executor:
     """Runs calls of Python functions and of what the sources give.
 
-    `approve` is asked before each call and says no by returning False. `timeout_s` limits a call's wall clock: Python
-    cannot stop a thread, so a function that overruns is left behind in a daemon thread while the result says so.
-    `max_result` limits a result's characters; the rest is cut, and said to be cut.
+    `policy` says what may run (policy.py); `approve(call)` is who is asked, and says no by returning False. Without
+    `policy` every call is asked for where there is `approve`, and allowed where there is not.
+    `timeout_s` limits a call's wall clock, for all tools or by name: Python cannot stop a thread, so a function that
+    overruns is left behind in a daemon thread while the result says so; so is one that runs when it is cancelled.
+    `max_result` limits the characters that the model reads of a result, or says how many of a given one it may;
+    `whole` keeps the others for the host.
     """
 
     def __init__(
@@ -39,8 +46,9 @@ class Executor:
         functions: Iterable[Callable[..., Any]],
         *,
         approve: Approve | None = None,
-        timeout_s: float = TIMEOUT_S,
-        max_result: int = MAX_RESULT,
+        policy: Policy | Mapping[str, Policy] | None = None,
+        timeout_s: float | Mapping[str, float] = TIMEOUT_S,
+        max_result: int | Callable[[str], int] = MAX_RESULT,
     ) -> None:
         self._functions: dict[str, Callable[..., Any]] = {}
         tools = []
@@ -51,21 +59,30 @@ class Executor:
             self._functions[tools[-1].name] = function
         self.tools: tuple[Tool, ...] = tuple(tools)
         self.approve = approve
+        self.policy = policy if policy is not None else "allow" if approve is None else "ask"
+        check_policy(self.policy)
         self.timeout_s = timeout_s
         self.max_result = max_result
 
-    def run_all(self, calls: Sequence[ToolCall]) -> tuple[ToolResult, ...]:
+    def run_all(
+        self, calls: Sequence[ToolCall], *, cancelled: Callable[[], bool] | None = None
+    ) -> tuple[ToolResult, ...]:
         """One after the other, in order: a later call may lean on what an earlier one did."""
-        return tuple(self.run(call) for call in calls)
+        return tuple(self.run(call, cancelled=cancelled) for call in calls)
 
-    def run(self, call: ToolCall) -> ToolResult:
-        """Never raises for what a call or a function does; KeyboardInterrupt passes."""
+    def run(self, call: ToolCall, *, cancelled: Callable[[], bool] | None = None) -> ToolResult:
+        """Never raises for what a call or a function does; what `approve` raises passes, and KeyboardInterrupt.
+
+        Once `cancelled` says yes, the call does not begin, or is left behind within a few hundredths of a second.
+        """
+        cancelled = cancelled or _never
         call = self._without_nulls(call)
-        problem = self._why_not(call)
+        problem = None if cancelled() else self._why_not(call)
+        if cancelled():  # before, or while somebody was asked
+            problem = "cancelled", f"{call.name} was cancelled before it ran."
         if problem is not None:
-            return ToolResult(call.name, problem, call.id, error=True)
-        content, failed = self._timed(call)
-        return ToolResult(call.name, self._cut(content), call.id, error=failed)
+            return _failure(call, *problem)
+        return self._cut(self._timed(call, cancelled))
 
     def _without_nulls(self, call: ToolCall) -> ToolCall:
         """Callers write null for what they leave out; where an optional argument cannot be null, that is understood."""
@@ -78,41 +95,74 @@ class Executor:
         }
         return replace(call, arguments=arguments)
 
-    def _why_not(self, call: ToolCall) -> str | None:
+    def _why_not(self, call: ToolCall) -> tuple[Outcome, str] | None:
         described = next((tool for tool in self.tools if tool.name == call.name), None)
         if described is None:
             names = ", ".join(self._functions) or "none"
-            return f"Error: there is no tool {call.name!r}. The tools are: {names}."
+            return "unknown", f"there is no tool {call.name!r}. The tools are: {names}."
         problems = check(described.parameters, dict(call.arguments))
         if problems:
-            return "Error: the arguments are wrong. " + "; ".join(problems) + "."
-        if self.approve is not None and not self.approve(call):
-            return "Error: the user did not allow this call."
-        return None
+            return "invalid", "the arguments are wrong. " + "; ".join(problems) + "."
+        denied = why_denied(call, self.policy, self.approve)
+        return None if denied is None else ("denied", denied)
 
-    def _timed(self, call: ToolCall) -> tuple[str, bool]:
-        """What the function returned, as text, and whether it failed."""
-        outcome: list[tuple[str, bool]] = []
-        worker = threading.Thread(target=lambda: outcome.append(self._guarded(call)), daemon=True, name=call.name)
-        worker.start()
-        worker.join(self.timeout_s)
-        return outcome[0] if outcome else (f"Error: {call.name} did not finish within {self.timeout_s:g} s.", True)
+    def _timed(self, call: ToolCall, cancelled: Callable[[], bool]) -> ToolResult:
+        """What came of the call, uncut; the thread in which it runs is left behind where it takes too long."""
+        done: list[ToolResult] = []
+        limit_s = by_name(self.timeout_s, call.name, TIMEOUT_S)
+        worker = threading.Thread(target=lambda: done.append(self._guarded(call)), daemon=True, name=call.name)
+        end = time.monotonic() + limit_s
+        try:
+            worker.start()
+        except RuntimeError as error:  # too many were left behind
+            return _failure(call, "failed", f"{call.name} could not be started: {error}.", error)
+        while worker.is_alive() and not cancelled() and (left := end - time.monotonic()) > 0:
+            worker.join(min(left, _POLL_S))
+        if done:
+            return done[0]
+        if cancelled():
+            return _failure(call, "cancelled", f"{call.name} was cancelled while it ran.")
+        return _failure(call, "timeout", f"{call.name} did not finish within {limit_s:g} s.")
 
-    def _guarded(self, call: ToolCall) -> tuple[str, bool]:
+    def _guarded(self, call: ToolCall) -> ToolResult:
         function = self._functions[call.name]
         try:
             if isinstance(function, SourceTool):
-                return function(call.arguments), False
-            return as_text(function(**to_python(function, call.arguments))), False
+                content = function(call.arguments)
+            else:
+                content = as_text(function(**to_python(function, call.arguments)))
+            return ToolResult(call.name, content, call.id)
         except CallError as error:
-            return f"Error: {error}", True
+            return _failure(call, "failed", str(error), error)
         except BaseException as error:  # a tool may raise anything, SystemExit too; the model reads what
-            return f"Error: {type(error).__name__}: {error}", True
+            return _failure(call, "failed", f"{type(error).__name__}: {_words(error)}", error)
 
-    def _cut(self, content: str) -> str:
-        if len(content) <= self.max_result:
-            return content
-        return f"{content[: self.max_result]}\n[cut: {len(content)} characters, {self.max_result} are the limit]"
+    def _cut(self, result: ToolResult) -> ToolResult:
+        whole = result.content
+        limit = self.max_result(whole) if callable(self.max_result) else self.max_result
+        shown = whole[:limit]
+        if not is_text(shown):
+            shown = shown.encode("utf-8", "backslashreplace").decode()
+        if len(whole) <= limit:
+            return replace(result, content=shown)
+        note = f"[cut: {len(whole) - limit} of {len(whole)} characters are left out]"
+        return replace(result, content=f"{shown}\n{note}", whole=whole)
+
+
+def _never() -> bool:
+    return False
+
+
+def _failure(call: ToolCall, outcome: Outcome, words: str, error: BaseException | None = None) -> ToolResult:
+    return ToolResult(call.name, f"Error: {words}", call.id, error=True, outcome=outcome, exception=error)
+
+
+def _words(error: BaseException) -> str:
+    """What an exception says; its own `__str__` may fail."""
+    try:
+        return str(error)
+    except Exception:
+        return "it does not say why"
 
 
 def as_text(value: Any) -> str:

@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 Role = Literal["system", "user", "assistant", "tool"]
 Stop = Literal["unchanged", "confident", "cycle", "max_rounds", "context"]
+RunStop = Literal["answered", "no_call", "max_steps", "repeated", "denied", "cancelled"]
+Outcome = Literal["done", "unknown", "invalid", "denied", "timeout", "failed", "cancelled"]
 StepKind = Literal["forced", "free", "draft", "closing"]
 
 
@@ -50,12 +52,19 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class ToolResult:
-    """What a call returned: text that the model can read. `error` marks a failure, never hidden from either side."""
+    """What a call returned: text that the model can read. `error` marks a failure, never hidden from either side.
+
+    The rest is for the host. `outcome` says what became of the call, `exception` is what the tool raised, and `whole`
+    the text before it was cut, None where it was not.
+    """
 
     name: str
     content: str
     call_id: str | None = None
     error: bool = False
+    outcome: Outcome = field(default="done", compare=False)
+    exception: BaseException | None = field(default=None, compare=False, repr=False)
+    whole: str | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +132,37 @@ class Round:
 
 
 @dataclass(frozen=True, slots=True)
+class Retrieval:
+    """Which tools the model was shown, where that was not all of them: the best for the request (retrieval.py).
+
+    `tools` are names and scores in the order in which the model read them, of `total` tools; `top_k` is how many there
+    may be. `needed_tokens` is what all of them and the conversation would have taken of the context of `n_ctx` tokens;
+    None where `top_k` was asked for, whatever they take.
+    """
+
+    tools: tuple[tuple[str, float], ...]
+    total: int
+    top_k: int
+    needed_tokens: int | None
+    n_ctx: int
+
+    def __str__(self) -> str:
+        """A sentence for people: how many, and why not all."""
+        if self.needed_tokens is not None:
+            why = f"all take {self.needed_tokens} tokens, and the context holds {self.n_ctx}"
+        elif len(self.tools) < self.top_k:
+            why = f"top_k is {self.top_k}, but more do not fit into the context of {self.n_ctx} tokens"
+        else:
+            why = f"top_k is {self.top_k}"
+        return f"{len(self.tools)} of {self.total} tools were offered, the best for this request: {why}."
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
-    """The last round's calls or text, why refinement stopped, and every round."""
+    """The last round's calls or text, why refinement stopped, and every round.
+
+    `retrieval` is None where the model was shown every tool.
+    """
 
     calls: tuple[ToolCall, ...]
     text: str
@@ -132,3 +170,45 @@ class Answer:
     confidence: float | None
     rounds: tuple[Round, ...]
     usage: Usage
+    retrieval: Retrieval | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunStep:
+    """One answer and, in the order of its calls, what they returned."""
+
+    answer: Answer
+    results: tuple[ToolResult, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A request, worked on until `stop`:
+
+    `answered` the last answer calls nothing; `no_call` so does the first one, and it says nothing either;
+    `max_steps` there would have been more; `repeated` three times the same call with the same result;
+    `denied` no call of the last step was allowed; `cancelled`.
+    """
+
+    steps: tuple[RunStep, ...]
+    stop: RunStop
+
+    @property
+    def text(self) -> str:
+        """What the model said last; empty where it ended with a call."""
+        return self.steps[-1].answer.text if self.steps else ""
+
+    @property
+    def calls(self) -> tuple[ToolCall, ...]:
+        """Every call, in order."""
+        return tuple(call for step in self.steps for call in step.answer.calls)
+
+    @property
+    def results(self) -> tuple[ToolResult, ...]:
+        """Every call's result, in the same order."""
+        return tuple(result for step in self.steps for result in step.results)
+
+    @property
+    def usage(self) -> Usage:
+        """What all answers cost together; the tools' own time is not in it."""
+        return sum((step.answer.usage for step in self.steps), Usage())

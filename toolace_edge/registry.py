@@ -129,7 +129,7 @@ class Model:
     calibration: Mapping[str, Any] | None = None
 
     def session(self, tools: Iterable[Any] = (), **options: Any) -> Session:
-        """A conversation with these tools; `options` are Session's. They share the engine, so use one at a time."""
+        """Answers with these tools; `options` are Session's. All share the engine, and wait for their turn at it."""
         from toolace_edge.session import Session
 
         return Session(self.engine, self.format, tuple(tools), **{"calibration": self.calibration, **options})

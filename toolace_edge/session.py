@@ -3,36 +3,59 @@
     messages --prompts--> token ids --decode under the grammar, refine--> tokens --format--> Answer
 
 Every request may be a conversation of its own. What its prompt begins with and the engine still has in its cache (the
-tools, at least) is not read again.
+tools, at least) is not read again. Of more tools than the context holds, each request is given those that suit it
+(selection.py), and the answer says which.
+
+Sessions may share an engine, and threads a session: each `complete` waits for its turn at the engine.
 """
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from toolace_edge.confidence import Calibration
 from toolace_edge.decode import Decoded, decode
 from toolace_edge.engines.base import Engine
-from toolace_edge.errors import InputError
+from toolace_edge.errors import InputError, SchemaError
 from toolace_edge.formats.base import Format, Limits, ToolChoice
-from toolace_edge.grammar import compile_grammar
+from toolace_edge.grammar import check_tool, compile_grammar
 from toolace_edge.messages import Answer, Message, Round, Step, Tool, Usage
-from toolace_edge.prompts import build_prompt, check_conversation, encode_pieces
+from toolace_edge.prompts import check_conversation, encode_pieces
 from toolace_edge.refine import refine
 from toolace_edge.sampling import GREEDY, Sampling
+from toolace_edge.selection import Selection
+
+if TYPE_CHECKING:
+    from llguidance import LLMatcher
 
 OnStep = Callable[[int, Step], None]
 
 
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """What a host may follow while an answer is made; all of it is called in the thread that asked, none may ask again.
+
+    `on_prefill(read, total)` sees how many of the prompt's tokens are in the cache, after each chunk. Tokens that the
+    grammar forces may be told before the prompt is read. `cancelled` is asked as often, and between tokens.
+    """
+
+    on_prefill: Callable[[int, int], None] | None = None
+    on_step: OnStep | None = None
+    on_round: Callable[[int, Round], None] | None = None
+    cancelled: Callable[[], bool] | None = None
+
+
 class Session:
-    """Turns requests into calls of `tools`. Several sessions may share an engine, but only one may run at a time.
+    """Turns requests into calls of `tools`.
 
     `rounds` is how often an answer is refined at most: 0 takes the first one. `max_new_tokens` bounds each round; an
     answer always ends within it, or BudgetError says that none can. `calibration` comes with the model: without one,
-    confidences are None and the gate that saves rounds is off. SchemaError where a tool's schema cannot be held.
+    confidences are None and the gate that saves rounds is off. `top_k` limits how many tools the model is shown: those
+    that suit the request best (selection.py; by default only where not all fit; 0 never). SchemaError where a tool's
+    schema cannot be held.
     """
 
     def __init__(
@@ -47,6 +70,7 @@ class Session:
         max_new_tokens: int = 512,
         limits: Limits | None = None,
         calibration: Calibration | Mapping[str, Any] | None = None,
+        top_k: int | None = None,
     ) -> None:
         self.engine = engine
         self.tools = tuple(tools)
@@ -55,62 +79,113 @@ class Session:
         self._max_new_tokens = _whole("max_new_tokens", max_new_tokens, 1)
         self._sampling = sampling
         self._calibration = Calibration.of(calibration)
-        self._matcher = compile_grammar(self.tools, fmt, tool_choice, limits or Limits(), engine.tokenizer)
+        self._choice = ToolChoice.of(tool_choice)
+        self._limits = limits or Limits()
+        self._selection = Selection(
+            engine,
+            fmt,
+            self.tools,
+            n_ctx=engine.n_ctx,
+            top_k=None if top_k is None else _whole("top_k", top_k, 0),
+            always=[tool.name for _, tool in self._choice.select(self.tools)] if self._choice.mode == "named" else (),
+        )
+        self._compiled: tuple[Sequence[Tool], LLMatcher] | None = None
+        self._check()
         self._turn = encode_pieces(engine, fmt.refine_turn())
-        self._cancel = threading.Event()
+        self._epoch = object()  # another one after each `cancel`
 
-    def complete(self, messages: str | Sequence[Message], *, on_step: OnStep | None = None) -> Answer:
+    def complete(
+        self, messages: str | Sequence[Message], *, on_step: OnStep | None = None, watch: Watch | None = None
+    ) -> Answer:
         """Answer a request, or the end of a conversation.
 
-        `on_step(round, step)` sees every token as it is decided. BudgetError where it does not fit; Cancelled after
-        `cancel`, and then the next request is served as if nothing had been.
+        `on_step(round, step)` sees every token as it is decided, `watch` more than that. BudgetError where it does not
+        fit; Cancelled after `cancel`, and then the next request is served as if nothing had been.
         """
         messages = _conversation(messages)
-        self._cancel.clear()
-        self.engine.cancelled = self._cancel.is_set
-        try:
-            return self._complete(messages, on_step)
-        finally:
-            self.engine.cancelled = None
+        watch = watch or Watch(on_step=on_step)
+        epoch = self._epoch
+
+        def cancelled() -> bool:
+            return self._epoch is not epoch or (watch.cancelled is not None and watch.cancelled())
+
+        with self.engine.turns.turn(cancelled):
+            try:
+                return self._complete(messages, replace(watch, cancelled=cancelled))
+            finally:
+                self.engine.cancelled = None
 
     def cancel(self) -> None:
-        """Stop the `complete` that runs now, from another thread; within one chunk of the prompt or one token."""
-        self._cancel.set()
+        """Stop every `complete` that runs or waits now, from any thread: within a chunk of the prompt or a token."""
+        self._epoch = object()
 
-    def _complete(self, messages: Sequence[Message], on_step: OnStep | None) -> Answer:
-        prompt = build_prompt(self.engine, self._format, self.tools, messages)
+    def _check(self) -> None:
+        """Refuse now what no request could be answered with."""
+        self._choice.select(self.tools)
+        if self._selection.may_show_all:
+            self._compile(self.tools)
+        else:  # to compile a thousand takes seconds; what only that would show is seen once a tool is chosen
+            self._format.lark(self.tools, self._choice, self._limits)
+
+    def _compile(self, tools: Sequence[Tool]) -> LLMatcher:
+        """The grammar of answers with `tools`; that of the last ones is at hand, and compile_grammar keeps others."""
+        if self._compiled is None or self._compiled[0] != tools:
+            try:
+                compiled = compile_grammar(tools, self._format, self._choice, self._limits, self.engine.tokenizer)
+            except SchemaError:
+                for tool in tools:  # by its place among all
+                    check_tool(tool, self._limits, f"tools[{self.tools.index(tool)}].parameters")
+                raise
+            self._compiled = tools, compiled
+        return self._compiled[1]
+
+    def _complete(self, messages: Sequence[Message], watch: Watch) -> Answer:
+        selected = self._selection.choose(messages)
+        prompt, tools = selected.prompt, selected.tools
+        watch = _with_prefill(watch, self.engine, len(prompt.ids))
+        self.engine.cancelled = watch.cancelled
         request = next((message.content for message in reversed(messages) if message.role == "user"), "")
         # A prompt that is too long anyway is refused below; a megabyte need not be tokenized twice for that.
         copy_from = self.engine.encode(request) if len(prompt.ids) < self.engine.n_ctx else []
         refined = refine(
-            partial(self._write, copy_from, on_step),
+            partial(self._write, self._compile(tools), tools, copy_from, watch),
             prompt=prompt.ids,
             turn=self._turn,
             n_ctx=self.engine.n_ctx,
             rounds=self._rounds,
             calibration=self._calibration,
         )
-        rounds = tuple(self._round(decoded) for decoded in refined.rounds)
+        rounds = tuple(self._round(tools, decoded) for decoded in refined.rounds)
         last = rounds[-1]
         usage = sum((each.usage for each in rounds), Usage())
-        return Answer(last.calls, last.text, refined.stop, last.confidence, rounds, usage)
+        return Answer(last.calls, last.text, refined.stop, last.confidence, rounds, usage, selected.retrieval)
 
     def _write(
-        self, copy_from: list[int], on_step: OnStep | None, number: int, prompt: Sequence[int], draft: Sequence[int]
+        self,
+        matcher: LLMatcher,
+        tools: Sequence[Tool],
+        copy_from: list[int],
+        watch: Watch,
+        number: int,
+        prompt: Sequence[int],
+        draft: Sequence[int],
     ) -> Decoded:
-        return decode(
+        decoded = decode(
             self.engine,
-            self._matcher,
+            matcher,
             prompt=prompt,
             draft=draft,
             copy_from=copy_from,
             sampling=self._sampling,
             max_new_tokens=self._max_new_tokens,
-            on_step=None if on_step is None else partial(on_step, number),
+            on_step=None if watch.on_step is None else partial(watch.on_step, number),
         )
+        if watch.on_round is not None:
+            watch.on_round(number, self._round(tools, decoded))
+        return decoded
 
-    def _round(self, decoded: Decoded) -> Round:
-        calls, text = self._format.parse(self.tools, decoded.text)
+    def _round(self, tools: Sequence[Tool], decoded: Decoded) -> Round:
+        calls, text = self._format.parse(tools, decoded.text)
         evidence = decoded.confidence
         return Round(
             calls,
@@ -121,6 +196,32 @@ class Session:
             None if evidence is None else evidence.log_product,
             None if evidence is None else evidence.log_minimum,
         )
+
+
+def _with_prefill(watch: Watch, engine: Engine, total: int) -> Watch:
+    """The same watch, whose `on_prefill` is called whenever one of the others is and the engine has read more."""
+    tell, on_step, cancelled = watch.on_prefill, watch.on_step, watch.cancelled
+    if tell is None:
+        return watch
+    told = -1
+
+    def report() -> None:
+        nonlocal told
+        read = min(len(engine.tokens), total)
+        if told < total and read != told:
+            told = read
+            tell(read, total)
+
+    def step(number: int, one: Step) -> None:
+        report()
+        if on_step is not None:
+            on_step(number, one)
+
+    def asked() -> bool:
+        report()
+        return cancelled is not None and cancelled()
+
+    return replace(watch, on_step=step, cancelled=asked)
 
 
 def _whole(name: str, value: object, least: int) -> int:

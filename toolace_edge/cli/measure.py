@@ -12,7 +12,7 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 from toolace_edge.cli import App, pass_app
-from toolace_edge.cli.options import model_options
+from toolace_edge.cli.options import model_options, retrieval_options
 from toolace_edge.cli.output import calls_json, echo, round_json, to_json
 from toolace_edge.errors import InputError, ToolaceEdgeError
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 @click.command("eval", short_help="Measure how often a model is right.")
 @click.option("--data", required=True, type=click.Path(path_type=Path), metavar="FILE", help="Examples, one a line.")
 @model_options
+@retrieval_options
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="Only the first N lines.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of the table.")
 @click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="Write a JSON line for each example.")
@@ -34,6 +35,7 @@ def evaluate(
     format_name: str | None,
     rounds: int,
     threads: int | None,
+    top_tools: int | None,
     limit: int | None,
     as_json: bool,
     out: Path | None,
@@ -67,7 +69,7 @@ def evaluate(
             write(outcome)
             bar.update(1)
 
-        report = run(opened, examples, on_outcome=on_outcome, rounds=rounds)
+        report = run(opened, examples, on_outcome=on_outcome, rounds=rounds, top_k=top_tools)
     echo(to_json(report) if as_json else _table(report))
 
 
@@ -137,6 +139,11 @@ def _table(report: Mapping[str, Any]) -> str:
         f"calls valid against their schema {report['schema_valid']:.2%} · right after the first round "
         f"{report['accuracy_first_round']:.1%}"
     )
+    if chosen := report.get("retrieval"):
+        lines.append(
+            f"{chosen['n']} lines were offered only some of their tools, {chosen['tools_mean']:.1f} on average: every "
+            f"right one in {chosen['kept']:.1%}"
+        )
     lines.append(
         f"{report['rounds_mean']:.2f} rounds and {report['forward_passes_mean']:.1f} forward passes a line · "
         f"{report['seconds']:.1f} s"

@@ -43,6 +43,14 @@ model_options = _all(
     click.option("--threads", type=click.IntRange(1, 256), metavar="N", help="CPU threads. [default: cores - 1]"),
 )
 
+retrieval_options = click.option(
+    "--top-k",
+    "top_tools",
+    type=click.IntRange(0),
+    metavar="N",
+    help="Offer only the N tools that suit the request best; 0: all. [default: all, or 8 where not all fit]",
+)
+
 _FILE = click.Path(path_type=Path)
 
 # The names are those of `toolace_edge.sources.open_sources`.
@@ -71,7 +79,12 @@ sampling_options = _all(
         help="Only the likeliest up to this sum.",
     ),
     click.option(
-        "--top-k", type=click.IntRange(0), default=0, metavar="K", help="Only this many of the likeliest; 0: all."
+        "--sample-top-k",
+        "top_k",
+        type=click.IntRange(0),
+        default=0,
+        metavar="K",
+        help="Only this many of the likeliest; 0: all.",
     ),
     click.option("--min-p", type=_SHARE, default=0.0, metavar="P", help="Only this share of the likeliest or more."),
     click.option("--seed", type=click.IntRange(0), default=0, metavar="N", help="Same seed, same answer."),

@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 from toolace_edge.errors import ToolaceEdgeError
-from toolace_edge.messages import Answer, Round, Step, ToolCall, Usage
+from toolace_edge.messages import Answer, Retrieval, Round, Run, Step, ToolCall, ToolResult, Usage
 
 # How a token came about: colour on a terminal, and the marks around it everywhere.
 _TRACE_STYLES: Mapping[str, tuple[dict[str, Any], str]] = {
@@ -75,8 +75,8 @@ def calls_json(calls: Sequence[ToolCall]) -> list[dict[str, Any]]:
 
 
 def answer_json(answer: Answer) -> dict[str, Any]:
-    """The object that `run --json` prints."""
-    return {
+    """The object that `run --json` prints. `retrieval` is there where the model was not shown every tool."""
+    facts = {
         "calls": calls_json(answer.calls),
         "text": answer.text,
         "stop": answer.stop,
@@ -84,6 +84,25 @@ def answer_json(answer: Answer) -> dict[str, Any]:
         "rounds": [round_json(one) for one in answer.rounds],
         "usage": usage_json(answer.usage),
     }
+    return facts if answer.retrieval is None else {**facts, "retrieval": _retrieval_json(answer.retrieval)}
+
+
+def _retrieval_json(retrieval: Retrieval) -> dict[str, Any]:
+    return {**asdict(retrieval), "tools": [{"name": name, "score": score} for name, score in retrieval.tools]}
+
+
+def run_json(run: Run) -> dict[str, Any]:
+    """The object that `run --execute --json` prints: every call, the last words, why it ended, and each step.
+
+    `confidence` and `rounds` are the last answer's.
+    """
+    steps = [{**answer_json(step.answer), "results": [_result_json(one) for one in step.results]} for step in run.steps]
+    whole = {"calls": calls_json(run.calls), "text": run.text, "stop": run.stop, "usage": usage_json(run.usage)}
+    return {**answer_json(run.steps[-1].answer), **whole, "steps": steps}
+
+
+def _result_json(result: ToolResult) -> dict[str, Any]:
+    return {"name": result.name, "content": result.content, "error": result.error, "outcome": result.outcome}
 
 
 def round_json(one: Round, usage: bool = True) -> dict[str, Any]:
@@ -112,6 +131,12 @@ def print_answer(answer: Answer) -> None:
         echo(str(call))
     if not answer.calls:
         echo(answer.text or "No tool fits this request.")
+
+
+def print_retrieval(answer: Answer) -> None:
+    """On stderr, where the model was not shown every tool: how many, and why."""
+    if answer.retrieval is not None:
+        echo(f"{answer.retrieval} --top-k sets how many.", err=True)
 
 
 def print_trace(answer: Answer) -> None:

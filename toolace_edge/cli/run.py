@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from toolace_edge.cli import App, pass_app, sources
-from toolace_edge.cli.options import model_options, sampling_from, sampling_options, source_options
-from toolace_edge.cli.output import answer_json, echo, print_answer, print_trace, to_json
+from toolace_edge.cli.options import model_options, retrieval_options, sampling_from, sampling_options, source_options
+from toolace_edge.cli.output import answer_json, echo, print_answer, print_retrieval, print_trace, to_json
 from toolace_edge.errors import BudgetError, InputError
 from toolace_edge.messages import is_text
 
 if TYPE_CHECKING:
-    from toolace_edge.execute import Approve
     from toolace_edge.formats.base import ToolChoice
-    from toolace_edge.messages import Answer, Tool
+    from toolace_edge.messages import Tool
 
 _STDIN_BYTES = 16 * 1024 * 1024
 _SAY_WHAT = 'Say what you want: toolace-edge run "set a timer for 10 minutes".'
@@ -31,11 +30,13 @@ _SAY_WHAT = 'Say what you want: toolace-edge run "set a timer for 10 minutes".'
 @click.option("--skip-unsupported", is_flag=True, help="Leave out tools that cannot be held.")
 @click.option("--accept-changes", is_flag=True, help="Trust what MCP tools say now.")
 @model_options
+@retrieval_options
 @click.option("--tool-choice", default="auto", metavar="CHOICE", help="auto, none, required, or a tool's name.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object: the answer, its rounds, what it cost.")
 @click.option("--trace", is_flag=True, help="Show every round token by token on stderr.")
 @click.option("--execute", is_flag=True, help="Run the calls and print the results.")
 @click.option("--yes", is_flag=True, help="With --execute: do not ask before each call.")
+@click.option("--max-steps", type=click.IntRange(1, 100), metavar="N", help="With --execute: answers. [default: 1]")
 @sampling_options
 @pass_app
 def run(
@@ -49,11 +50,13 @@ def run(
     format_name: str | None,
     rounds: int,
     threads: int | None,
+    top_tools: int | None,
     tool_choice: str,
     as_json: bool,
     trace: bool,
     execute: bool,
     yes: bool,
+    max_steps: int | None,
     max_tokens: int,
     **options: Any,
 ) -> None:
@@ -65,12 +68,13 @@ def run(
       echo "weather in Oslo?" | toolace-edge run --tools my_tools.json --json
     """
     from toolace_edge.builtin import BUILTIN_TOOLS
+    from toolace_edge.cli.acting import act
     from toolace_edge.tools import load_tools
 
     from_sources = {name: options.pop(name) for name in sources.NAMES}
     given = sources.are_given(from_sources)
-    if execute:
-        _check_execute(tools, as_json, ask=given and not yes, piped=request in (None, "-"))
+    ask = given and not yes
+    _check_execute(execute, tools, max_steps, ask=ask, piped=request in (None, "-"))
     words = _request(request)
     with sources.opened(from_sources, accept_changes=accept_changes) as opened_sources:
         functions = sources.usable(opened_sources, skip_unsupported=skip_unsupported) if given else BUILTIN_TOOLS
@@ -78,27 +82,31 @@ def run(
         toolset = load_tools([*listed, *(functions if given or tools is None else ())])
         choice, chosen_sampling = _choice(tool_choice, toolset), sampling_from(options)
         with app.open_model(model, format_name=format_name, threads=threads) as opened:
-            session = opened.session(
-                toolset,
-                rounds=rounds,
-                tool_choice=choice,
-                sampling=chosen_sampling,
-                max_new_tokens=max_tokens,
-            )
-            answer = session.complete(words)
-        if trace:
-            print_trace(answer)
-        if as_json:
-            echo(to_json(answer_json(answer)))
-        else:
-            print_answer(answer)
-        if execute and not _execute(answer, functions, sources.ask if given and not yes else None):
-            click.get_current_context().exit(1)
+            settings = {
+                "rounds": rounds, "tool_choice": choice, "sampling": chosen_sampling, "max_new_tokens": max_tokens,
+                "top_k": top_tools,
+            }  # fmt: skip
+            if execute:
+                steps = max_steps or 1
+                well = act(opened, functions, words, settings, ask=ask, max_steps=steps, trace=trace, as_json=as_json)
+                click.get_current_context().exit(0 if well else 1)
+            answer = opened.session(toolset, **settings).complete(words)
+    print_retrieval(answer)
+    if trace:
+        print_trace(answer)
+    if as_json:
+        echo(to_json(answer_json(answer)))
+    else:
+        print_answer(answer)
 
 
-def _check_execute(tools: Path | None, as_json: bool, *, ask: bool, piped: bool) -> None:
-    if tools or as_json:
-        raise click.UsageError("--execute runs calls and prints for people: leave out --tools and --json.")
+def _check_execute(execute: bool, tools: Path | None, max_steps: int | None, *, ask: bool, piped: bool) -> None:
+    if not execute:
+        if max_steps is not None:
+            raise click.UsageError("--max-steps is for --execute: without it nothing runs, and there is one answer.")
+        return
+    if tools:
+        raise click.UsageError("--execute runs calls, and a file only describes tools: leave out --tools.")
     if ask and (piped or sys.stdin is None or not sys.stdin.isatty()):
         raise click.UsageError("--execute asks before each call, and here is no terminal to ask at: give --yes.")
 
@@ -135,13 +143,3 @@ def _read_stdin() -> str:
         return data.decode("utf-8").rstrip("\r\n")
     except UnicodeDecodeError as error:
         raise InputError(f"Standard input is not UTF-8 at byte {error.start}.", hint="Pipe text in UTF-8.") from error
-
-
-def _execute(answer: Answer, functions: Sequence[Callable[..., Any]], approve: Approve | None) -> bool:
-    """Run the calls, print what each gave, and say whether all went well."""
-    from toolace_edge.execute import Executor
-
-    results = Executor(functions, approve=approve).run_all(answer.calls)
-    for result in results:
-        echo(result.content, err=result.error)
-    return not any(result.error for result in results)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from toolace_edge.engines.turns import Turns
 from toolace_edge.errors import BudgetError, Cancelled, ModelError
 
 if TYPE_CHECKING:
@@ -22,10 +23,16 @@ DEFAULT_CHUNK = 256  # tokens of one native call while a prompt is read: what a 
 
 
 class Engine(Protocol):
-    """One model with one sequence in its cache. Not thread-safe: one caller at a time."""
+    """One model with one sequence in its cache. Not thread-safe: who shares one takes `turns`, as Session does."""
+
+    turns: Turns
+    """Whose turn it is. `forward` does not ask: it would cost each step, and a turn is for a whole answer."""
 
     cancelled: Callable[[], bool] | None
-    """Asked between the chunks of `forward`; Cancelled is raised when it says yes. The cache stays usable."""
+    """Asked between the chunks of `forward`, and by llama.cpp during a long one, so it has to be quick.
+
+    Cancelled is raised when it says yes. The cache stays usable.
+    """
 
     @property
     def vocab_size(self) -> int:
@@ -70,7 +77,7 @@ class Engine(Protocol):
         """Replace the cache by a saved one; ModelError, with the cache empty, where it is not of this fingerprint."""
 
     def close(self) -> None:
-        """Free native memory. Idempotent; nothing else may be called afterwards."""
+        """Free native memory, after the turn that somebody has. Idempotent; nothing may be called afterwards."""
 
     def __enter__(self) -> Self: ...
 

@@ -23,7 +23,8 @@ from toolace_edge.engines.cache_file import read_cache, weights_sha256, write_ca
 from toolace_edge.engines.gguf_header import GgufHeader, read_header
 from toolace_edge.engines.llama_native import forget_log, last_words, native
 from toolace_edge.engines.llama_vocabulary import open_vocabulary
-from toolace_edge.errors import BudgetError, EngineError, ModelError
+from toolace_edge.engines.turns import Turns
+from toolace_edge.errors import BudgetError, Cancelled, EngineError, ModelError
 
 if TYPE_CHECKING:
     import llguidance
@@ -34,6 +35,10 @@ KvType = Literal["f16", "f32"]
 _GGML_TYPES = {"f32": 0, "f16": 1}
 _DEFAULT_N_CTX = 8192  # where the model allows more: Llama 3.1's 131,072 would take 16 GB
 _SEQUENCE = 0
+_ABORTED = 2  # llama_decode's status
+# A call that reads many tokens, or is slow anyway, is asked in its midst whether to go on: microseconds an operation.
+_LONG_PART = 16
+_SLOW_BYTES = 1 << 30
 _F32_CACHE_BYTES = 1 << 28  # up to this size a cache is exact; a larger one is halved
 
 
@@ -62,6 +67,7 @@ class LlamaCppEngine:
         self._vocabulary = open_vocabulary(self._path, header.metadata)
         self._chunk = chunk
         self._tokens: list[int] = []
+        self.turns = Turns()
         self.cancelled: Callable[[], bool] | None = None
         with ExitStack() as stack:
             self._model = self._open_model(stack, header, repack)
@@ -71,6 +77,8 @@ class LlamaCppEngine:
             self._memory = self._native.llama_get_memory(self._context)
             self._batch = self._native.llama_batch_init(chunk, 0, 1)
             stack.callback(self._native.llama_batch_free, self._batch)
+            self._abort, self._no_abort = self._abort_callback(), self._native.ggml_abort_callback()
+            self._always_abortable = self._path.stat().st_size >= _SLOW_BYTES
             self._free = weakref.finalize(self, stack.pop_all().close)
         self._fill_batch()
 
@@ -115,6 +123,16 @@ class LlamaCppEngine:
             raise EngineError(f"{self._path}: llama.cpp cannot make a context of {self._n_ctx} tokens{last_words()}.")
         stack.callback(self._native.llama_free, context)
         return context
+
+    def _abort_callback(self) -> Any:
+        """Asked by llama.cpp between the operations of a call. It must not keep the engine alive."""
+        this = weakref.ref(self)
+
+        def cancelled(_data: object) -> bool:
+            engine = this()
+            return engine is not None and engine.cancelled is not None and engine.cancelled()
+
+        return self._native.ggml_abort_callback(cancelled)
 
     def _fill_batch(self) -> None:
         """What never changes in the batch, and numpy views of what does."""
@@ -175,9 +193,14 @@ class LlamaCppEngine:
         self._batch_positions[:count] = np.arange(start, start + count)
         self._batch_wanted[:count] = np.arange(count) >= silent
         forget_log()
+        abortable = self.cancelled is not None and (self._always_abortable or count >= _LONG_PART)
+        callback = self._abort if abortable else self._no_abort
+        self._native.llama_set_abort_callback(self._context, callback, None)
         status = self._native.llama_decode(self._context, self._batch)
         if status != 0:
             self._native.llama_memory_seq_rm(self._memory, _SEQUENCE, start, -1)
+            if status == _ABORTED:
+                raise Cancelled("Cancelled while the model was running.")
             raise EngineError(f"llama.cpp could not run {count} tokens (status {status}){last_words()}.")
         self._tokens.extend(int(token) for token in part)
 
@@ -209,8 +232,8 @@ class LlamaCppEngine:
         self._tokens = tokens
 
     def close(self) -> None:
+        self.turns.end(self._free)
         self._tokens = []
-        self._free()
 
     def __enter__(self) -> Self:
         return self

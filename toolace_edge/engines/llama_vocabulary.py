@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from ctypes import create_string_buffer
 from functools import cached_property
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from toolace_edge.engines.llama_native import forget_log, last_words, native
+from toolace_edge.engines.tags import splitter
 from toolace_edge.errors import EngineError, InputError, ModelError
 
 if TYPE_CHECKING:
@@ -76,9 +77,14 @@ class LlamaVocabulary:
         self._native.llama_model_free(self._model)
 
     def encode(self, text: str, special: bool = False) -> list[int]:
-        """Token ids, nothing added; only with `special` do control tokens in `text` count as such."""
+        """Token ids, nothing added; only with `special` do control tokens and tags in `text` count as such."""
         if self._composed:
             text = unicodedata.normalize("NFC", text)
+        if special:
+            return self._encode(text, True)
+        return [token for part in self._parts(text) for token in self._encode(part, False)]
+
+    def _encode(self, text: str, special: bool) -> list[int]:
         try:
             data = text.encode()
         except UnicodeEncodeError as error:
@@ -93,6 +99,12 @@ class LlamaVocabulary:
     def decode(self, ids: Sequence[int]) -> bytes:
         """The bytes of `ids`, control tokens as their names."""
         return b"".join(map(self._pieces.__getitem__, ids))
+
+    @cached_property
+    def _parts(self) -> Callable[[str], list[str]]:
+        kind_of = self._native.llama_vocab_get_attr
+        defined = (i for i in range(self.size) if kind_of(self._vocab, i) & self._native.LLAMA_TOKEN_ATTR_USER_DEFINED)
+        return splitter(self._native.llama_vocab_get_text(self._vocab, i).decode(errors="replace") for i in defined)
 
     @cached_property
     def _pieces(self) -> list[bytes]:

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolace_edge.engines.base import DEFAULT_CHUNK, check_forward, chunks
+from toolace_edge.engines.turns import Turns
 from toolace_edge.engines.vocabulary import Vocabulary
 from toolace_edge.errors import ModelError
 
@@ -53,6 +54,7 @@ class ScriptedEngine:
         self._name = name
         self._tokens: list[int] = []
         self._rows: Logits = np.zeros((0, self.vocab_size), np.float32)
+        self.turns = Turns()
         self.cancelled: Callable[[], bool] | None = None
         self.calls: list[tuple[int, int]] = []
 
@@ -138,7 +140,7 @@ class ScriptedEngine:
         self._tokens = tokens
 
     def close(self) -> None:
-        self._tokens.clear()
+        self.turns.end(self._tokens.clear)
 
     def __enter__(self) -> Self:
         return self

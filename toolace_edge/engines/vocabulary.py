@@ -8,6 +8,7 @@ from functools import cached_property
 import llguidance
 from tokenizers import Tokenizer
 
+from toolace_edge.engines.tags import splitter
 from toolace_edge.errors import InputError, ModelError
 from toolace_edge.messages import is_text
 
@@ -25,6 +26,8 @@ class Vocabulary:
         for tokenizer in (self._special, self._plain):
             tokenizer.no_padding()
             tokenizer.no_truncation()
+        added = self._special.get_added_tokens_decoder().values()
+        self._parts = splitter(token.content for token in added if not token.special)
         own = self._special.get_vocab_size(with_added_tokens=True)
         self.size = own if size is None else size
         if self.size < own:
@@ -32,10 +35,12 @@ class Vocabulary:
         self._json, self._file = json, file
 
     def encode(self, text: str, special: bool = False) -> list[int]:
-        tokenizer = self._special if special else self._plain
         if not is_text(text):
             raise InputError("The text holds half of a surrogate pair, which is not text.")
-        return list(tokenizer.encode(text, add_special_tokens=False).ids)
+        if special:
+            return list(self._special.encode(text, add_special_tokens=False).ids)
+        parts = (self._plain.encode(part, add_special_tokens=False) for part in self._parts(text))
+        return [token for part in parts for token in part.ids]
 
     def decode(self, ids: Sequence[int]) -> bytes:
         return self.llguidance.decode_bytes(list(ids))

@@ -2,12 +2,14 @@
 
 The prompt is that of Qwen's chat template. Here the tools stand behind the system message, so a prompt's prefix is
 stable for the same tools and the same system message. The tags are ordinary tokens in tokenizer.json, but count as
-control tokens in a GGUF file; the grammar has a rule for each, see `Format.lark`. An answer that calls begins with `<`.
+control tokens in a GGUF file; the grammar has a rule for each, see `Format.lark`, and in a prompt only the template's
+own count (engines/tags.py). An answer that calls begins with `<`.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 
 from toolace_edge.errors import FormatError
@@ -27,6 +29,7 @@ TOOLS_TAIL = (
     "<tool_call></tool_call> XML tags:\n<tool_call>\n"
     '{"name": <function-name>, "arguments": <args-json-object>}\n</tool_call>'
 )
+_TAG = re.compile("(</?tool_call>)")
 OPENING, CLOSING = "<tool_call>\n", "\n</tool_call>"
 
 
@@ -40,10 +43,11 @@ class Hermes:
         system = ""
         if messages and messages[0].role == "system":
             system, messages = messages[0].content, messages[1:]
-        parts = [system] if system else []
+        told = [Piece(system)] if system else []
         if tools:
-            parts.append(TOOLS_HEAD + "".join(f"\n{_function(tool)}" for tool in tools) + TOOLS_TAIL)
-        prefix = self._turn("system", "\n\n".join(parts)) if parts else []
+            told.append(Piece(("\n\n" if system else "") + TOOLS_HEAD))
+            told += [Piece(f"\n{_function(tool)}") for tool in tools] + _with_tags(TOOLS_TAIL)
+        prefix = self._turn("system", *told) if told else []
         rest: list[Piece] = []
         for i, message in enumerate(messages):
             if message.role == "assistant":
@@ -52,11 +56,11 @@ class Hermes:
             elif message.role == "tool":
                 rest += self._result(message.content, messages[:i], messages[i + 1 :])
             else:
-                rest += self._turn(message.role, message.content)
+                rest += self._turn(message.role, Piece(message.content))
         return Rendered(tuple(prefix), (*rest, Piece("<|im_start|>assistant\n", special=True)))
 
-    def _turn(self, role: str, content: str) -> list[Piece]:
-        return [Piece(f"<|im_start|>{role}\n", special=True), Piece(content), Piece(f"{self.end}\n", special=True)]
+    def _turn(self, role: str, *content: Piece) -> list[Piece]:
+        return [Piece(f"<|im_start|>{role}\n", special=True), *content, Piece(f"{self.end}\n", special=True)]
 
     def _result(self, content: str, before: Sequence[Message], after: Sequence[Message]) -> list[Piece]:
         """Results that follow each other share one user turn."""
@@ -68,11 +72,13 @@ class Hermes:
         return pieces
 
     def render_answer(self, calls: Sequence[ToolCall], text: str) -> tuple[Piece, ...]:
-        bodies = (f"{OPENING}{_call(call)}{CLOSING}" for call in calls)
-        return (Piece("\n".join(bodies) if calls else text), Piece(self.end, special=True))
+        pieces = [] if calls else [Piece(text)]
+        for i, call in enumerate(calls):
+            pieces += [*_with_tags("\n" * (i > 0) + OPENING), Piece(_call(call)), *_with_tags(CLOSING)]
+        return (*pieces, Piece(self.end, special=True))
 
     def refine_turn(self) -> tuple[Piece, ...]:
-        return (Piece("\n"), *self._turn("user", REFINE_REQUEST), Piece("<|im_start|>assistant\n", special=True))
+        return (Piece("\n"), *self._turn("user", Piece(REFINE_REQUEST)), Piece("<|im_start|>assistant\n", special=True))
 
     def lark(self, tools: Sequence[Tool], choice: ToolChoice, limits: Limits) -> str:
         rules = Rules(SPACED_JSON, limits)
@@ -104,6 +110,11 @@ class Hermes:
             at += whole.startswith("\n", at)
             calls.append(call)
         return tuple(calls), ""
+
+
+def _with_tags(text: str) -> list[Piece]:
+    """The template's own text: the tags in it count as what they are, those in strangers' texts do not."""
+    return [Piece(part, special=bool(_TAG.fullmatch(part))) for part in _TAG.split(text) if part]
 
 
 def _function(tool: Tool) -> str:

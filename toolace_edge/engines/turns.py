@@ -1,0 +1,59 @@
+"""Who may use an engine now: one caller at a time, in the order in which they came, until it is closed."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+from toolace_edge.errors import Cancelled, EngineError
+
+_POLL_S = 0.05  # how often somebody who waits asks whether to go on waiting
+
+
+class _Closed(EngineError):
+    hint = "Open the model again."
+
+
+class Turns:
+    """A queue for the threads that share an engine. Whoever only ever has one thread need not know of it."""
+
+    def __init__(self) -> None:
+        self._queue: deque[int] = deque()  # threads; the first one's turn it is
+        self._changed = threading.Condition()
+        self._closed = False
+
+    @contextmanager
+    def turn(self, cancelled: Callable[[], bool] | None = None) -> Iterator[None]:
+        """Wait until it is this thread's turn, and keep it for the block.
+
+        Cancelled where `cancelled` says so while it waits; EngineError after `end`, and where the thread has the turn
+        already (a callback that asks the model which is calling it), as it would wait for itself.
+        """
+        me = threading.get_ident()
+        with self._changed:
+            if me in self._queue:
+                raise EngineError(
+                    "The model is answering in this thread already.", hint="Ask it again when that is done."
+                )
+            self._queue.append(me)
+        try:
+            with self._changed:
+                while self._queue[0] != me and not self._closed:
+                    if cancelled is not None and cancelled():
+                        raise Cancelled("Cancelled while waiting for the model.")
+                    self._changed.wait(_POLL_S)
+                if self._closed:
+                    raise _Closed("The model is closed.")
+            yield
+        finally:
+            with self._changed:
+                self._queue.remove(me)
+                self._changed.notify_all()
+
+    def end(self, free: Callable[[], None]) -> None:
+        """Call `free` when whoever has the turn is done, and give no turn to anybody afterwards. Idempotent."""
+        with suppress(_Closed), self.turn():
+            self._closed = True
+            free()

@@ -1,0 +1,129 @@
+"""Calls while they are being written: which one has begun, and its arguments piece by piece.
+
+It follows the bytes of an answer that a grammar holds, so it only has to find where arguments begin and end: behind a
+format's opening, at the bracket that closes them. What stands inside a string is skipped, whatever it looks like.
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+import re
+from dataclasses import dataclass
+
+from toolace_edge.formats.base import Format
+from toolace_edge.formats.compact import compact_json
+
+_JSON_NAME = rb'("(?:[^"\\]|\\.)*")'
+
+
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """How a format's calls look: what an answer that calls begins with; a call up to its arguments, its name a group.
+
+    `inside` is how many brackets that opening leaves open. `json`: the arguments are JSON as they stand.
+    """
+
+    start: bytes
+    opening: re.Pattern[bytes]
+    inside: int
+    json: bool
+
+
+_FORMS = {
+    "compact": _Form(b"<|call|>", re.compile(rb'<\|call\|>\{"name":' + _JSON_NAME + rb',"arguments":\Z'), 0, True),
+    "hermes": _Form(
+        b"<tool_call>", re.compile(rb'<tool_call>\n\{"name": ' + _JSON_NAME + rb', "arguments": \Z'), 0, True
+    ),
+    "toolace": _Form(b"[", re.compile(rb"(?:\[|, )([^\s()\[\]{},='\"]+)\(\Z"), 1, False),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """Call `index` of this answer, from 0, and its tool."""
+
+    index: int
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fragment:
+    """More of a call's arguments: joined, a call's fragments are its arguments as one JSON object."""
+
+    index: int
+    text: str
+
+
+class CallStream:
+    """Follows one answer. Where a format does not write JSON, a call's arguments come as one fragment at their end."""
+
+    def __init__(self, fmt: Format) -> None:
+        self._format, self._form = fmt, _FORMS[fmt.name]
+        self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode
+        self._calls: bool | None = None  # whether this answer calls: not known before its first bytes
+        self._outside = bytearray()  # since the last call
+        self._inside: bytearray | None = None  # since the arguments began
+        self._depth = 0
+        self._quote = 0  # the byte that ends the string in which the answer is
+        self._escaped = False
+        self._index = -1
+        self._name = ""
+
+    def feed(self, data: bytes) -> list[Begun | Fragment]:
+        """What these next bytes of the answer begin and add."""
+        found: list[Begun | Fragment] = []
+        for byte in data:
+            if self._inside is None:
+                self._read_outside(byte, found)
+            else:
+                self._read_inside(byte, found)
+        if self._inside and self._form.json:
+            self._tell(bytes(self._inside), found)
+            self._inside.clear()
+        return found
+
+    def _read_outside(self, byte: int, found: list[Begun | Fragment]) -> None:
+        if self._calls is False:
+            return
+        self._outside.append(byte)
+        if self._calls is None and len(self._outside) >= len(self._form.start):
+            self._calls = self._outside.startswith(self._form.start)
+        opening = self._form.opening.search(self._outside) if self._calls else None
+        if opening is not None:
+            self._index += 1
+            name = bytes(opening[1])
+            self._name = json.loads(name) if self._form.json else name.decode()
+            self._inside, self._depth = bytearray(), self._form.inside
+            self._outside.clear()
+            found.append(Begun(self._index, self._name))
+
+    def _read_inside(self, byte: int, found: list[Begun | Fragment]) -> None:
+        assert self._inside is not None
+        self._inside.append(byte)
+        if self._quote:
+            if self._escaped:
+                self._escaped = False
+            elif byte == ord("\\"):
+                self._escaped = True
+            elif byte == self._quote:
+                self._quote = 0
+        elif byte in b"\"'":
+            self._quote = byte
+        elif byte in b"{[(":
+            self._depth += 1
+        elif byte in b"}])":
+            self._depth -= 1
+            if self._depth == 0:
+                self._end(bytes(self._inside), found)
+                self._inside = None
+
+    def _end(self, arguments: bytes, found: list[Begun | Fragment]) -> None:
+        if not self._form.json:
+            (call,), _ = self._format.parse((), b"[" + self._name.encode() + b"(" + arguments + b"]")
+            arguments = compact_json(dict(call.arguments)).encode()
+        self._tell(arguments, found)
+
+    def _tell(self, arguments: bytes, found: list[Begun | Fragment]) -> None:
+        if text := self._decode(arguments):
+            found.append(Fragment(self._index, text))
