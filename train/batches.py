@@ -11,6 +11,7 @@ import random
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from queue import Full
 from typing import Any
@@ -20,6 +21,7 @@ from tokenizers import Tokenizer
 
 from toolace_edge.messages import ToolCall
 
+from .api_tools import ApiTools, read_apis
 from .examples import Example, read_examples
 from .grounding import is_grounded
 from .packs import Mix, Packer, Row
@@ -39,21 +41,55 @@ CURRICULUM = (
     (1.01, (Mix(length=640, synth=0.45, lone_tool=0.2, distractors=6, keep_descriptions=0.9, no_call=0.5, refine=0.15),
             Mix(length=384, synth=0.45, lone_tool=0.3, keep_descriptions=0.9, no_call=0.5, refine=0.15))),
 )  # fmt: skip
-TOKENS_A_STEP = 6144
+# A base knows words and copies already: long rows from the start, and found data more than made.
+FROM_BASE = (
+    (1.01, (Mix(length=512, synth=0.4, lone_tool=0.2, distractors=7, keep_descriptions=0.9, no_call=0.5, read=0.05),)),
+)
 
 
-def mix_at(step: int, total: int) -> Mix:
-    mixes = next(mixes for until, mixes in CURRICULUM if step / total < until)
-    return mixes[step % len(mixes)]
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How many tokens a step reads, and (until, mixes in turn), `until` as a share of all steps."""
+
+    tokens: int
+    curriculum: tuple[tuple[float, tuple[Mix, ...]], ...]
+
+    def mix_at(self, step: int, total: int) -> Mix:
+        mixes = next(mixes for until, mixes in self.curriculum if step / total < until)
+        return mixes[step % len(mixes)]
 
 
-def make_packer(data: Path, tokenizer: Tokenizer, drafts: Path | None) -> Packer:
+PLANS = {"scratch": Plan(6144, CURRICULUM), "base": Plan(4096, FROM_BASE)}
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """The files that rows are made of. Tools of `dev` are not made tools; of `data`, only the lines that `only`
+    names.
+    """
+
+    data: Path
+    drafts: Path | None = None
+    apis: Path | None = None
+    dev: Path | None = None
+    only: Path | None = None
+
+
+def make_packer(sources: Sources, tokenizer: Tokenizer) -> Packer:
     pools: dict[str, list[Example]] = defaultdict(list)
-    for example in read_examples(data):
+    only = None if sources.only is None else set(sources.only.read_text(encoding="utf-8").split())
+    for example in read_examples(sources.data):
+        if only is not None and example.id not in only:
+            continue
         if len(example.request) < 1200 and len(example.messages) < 10 and is_grounded(example):
             pools[example.source].append(example)
-    synth = Synthesizer(random.Random(0), *_free_text(pools))
-    return Packer(Renderer(tokenizer), pools, SHARES, synth, synth.rng, _read_drafts(drafts))
+    rng = random.Random(0)
+    apis = None
+    if sources.apis is not None:
+        seen = {tool.name for example in (read_examples(sources.dev) if sources.dev else ()) for tool in example.tools}
+        apis = ApiTools(rng, read_apis(sources.apis), seen)
+    synth = Synthesizer(rng, *_free_text(pools), apis)
+    return Packer(Renderer(tokenizer), pools, SHARES, synth, rng, _read_drafts(sources.drafts))
 
 
 def _free_text(pools: Mapping[str, Sequence[Example]]) -> tuple[list[str], list[str], list[str]]:
@@ -81,12 +117,12 @@ def _read_drafts(path: Path | None) -> dict[str, list[tuple[ToolCall, ...]]]:
     return drafts
 
 
-def _produce(queue: Any, data: Path, tokenizer: Path, drafts: Path | None, seed: int, steps: range, total: int) -> None:
-    packer = make_packer(data, Tokenizer.from_file(str(tokenizer)), drafts)
+def _produce(queue: Any, sources: Sources, tokenizer: Path, seed: int, steps: range, total: int, plan: Plan) -> None:
+    packer = make_packer(sources, Tokenizer.from_file(str(tokenizer)))
     for step in steps:
         packer.rng.seed(f"{seed}/{step}")
-        mix = mix_at(step, total)
-        batch = collate([packer.row(mix) for _ in range(round(TOKENS_A_STEP / mix.length))])
+        mix = plan.mix_at(step, total)
+        batch = collate([packer.row(mix) for _ in range(round(plan.tokens / mix.length))])
         if not _handed_over(queue, batch):
             queue.cancel_join_thread()  # what lies in it has no reader
             return
@@ -111,10 +147,10 @@ def collate(rows: Sequence[Row]) -> dict[str, np.ndarray[Any, Any]]:
     return batch
 
 
-def batches(data: Path, tokenizer: Path, drafts: Path | None, seed: int, steps: range, total: int) -> Iterator[Any]:
+def batches(sources: Sources, tokenizer: Path, seed: int, steps: range, total: int, plan: Plan) -> Iterator[Any]:
     context = multiprocessing.get_context("spawn")
     queue = context.Queue(maxsize=16)
-    arguments = (queue, data, tokenizer, drafts, seed, steps, total)
+    arguments = (queue, sources, tokenizer, seed, steps, total, plan)
     process = context.Process(target=_produce, args=arguments, daemon=True)
     process.start()
     for _ in steps:

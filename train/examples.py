@@ -21,6 +21,7 @@ class Example:
     tools: tuple[Tool, ...]
     messages: tuple[Message, ...]
     calls: tuple[ToolCall, ...]
+    id: str = ""
 
     @property
     def request(self) -> str:
@@ -54,7 +55,7 @@ def example_from(record: Mapping[str, Any]) -> Example:
     messages = tuple(_message(entry, by_name) for entry in record["messages"])
     if not messages or messages[-1].role != "assistant":
         raise ValueError("the last message must be the assistant's answer")
-    return Example(record.get("source", "user"), tools, messages[:-1], messages[-1].calls)
+    return Example(record.get("source", "user"), tools, messages[:-1], messages[-1].calls, str(record.get("id", "")))
 
 
 def _tool(function: Mapping[str, Any]) -> Tool:

@@ -127,6 +127,28 @@ def to_hugging_face(state: dict[str, Tensor], c: ModelConfig, folder: Path) -> N
     (folder / "config.json").write_text(json.dumps(_hugging_face_config(c), indent=2) + "\n")
 
 
+def from_hugging_face(folder: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
+    """Such a checkpoint back as a configuration and a state (float32)."""
+    facts = json.loads((folder / "config.json").read_text())
+    c = ModelConfig(
+        vocab_size=facts["vocab_size"], width=facts["hidden_size"], n_layers=facts["num_hidden_layers"],
+        n_heads=facts["num_attention_heads"], n_kv_heads=facts["num_key_value_heads"], head_dim=facts["head_dim"],
+        ffn=facts["intermediate_size"], n_ctx=facts["max_position_embeddings"], rope_theta=facts["rope_theta"],
+        eps=facts["rms_norm_eps"],
+    )  # fmt: skip
+    theirs = load_file(folder / "model.safetensors")
+    state = {"embed.weight": theirs["model.embed_tokens.weight"], "norm": theirs["model.norm.weight"]}
+    for i in range(c.n_layers):
+        own, at = f"blocks.{i}", f"model.layers.{i}"
+        state[f"{own}.qkv.weight"] = torch.cat([theirs[f"{at}.self_attn.{x}_proj.weight"] for x in "qkv"])
+        state[f"{own}.gate_up.weight"] = torch.cat([theirs[f"{at}.mlp.{x}_proj.weight"] for x in ("gate", "up")])
+        state[f"{own}.out.weight"] = theirs[f"{at}.self_attn.o_proj.weight"]
+        state[f"{own}.down.weight"] = theirs[f"{at}.mlp.down_proj.weight"]
+        state[f"{own}.norm1"] = theirs[f"{at}.input_layernorm.weight"]
+        state[f"{own}.norm2"] = theirs[f"{at}.post_attention_layernorm.weight"]
+    return c, {name: tensor.float() for name, tensor in state.items()}
+
+
 def _hugging_face_config(c: ModelConfig) -> dict[str, object]:
     return {
         "architectures": ["LlamaForCausalLM"],

@@ -1,11 +1,13 @@
-"""Trains a small tool-calling model from scratch on a CPU: batches of batches.py, the model of model.py, a log.
+"""Trains a small tool-calling model on a CPU, from a base or from scratch: batches of batches.py, the model of
+model.py, a log.
 
-toolace-edge train --data train.jsonl.gz --dev dev.jsonl.gz --out runs/nano --steps 6000
+toolace-edge train model --data train.jsonl.gz --dev dev.jsonl.gz --base runs/base --out runs/nano --steps 2000
 """
 
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,11 +22,11 @@ import torch.nn.functional as F
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from .batches import CURRICULUM, SHARES, batches, collate
+from .batches import PLANS, SHARES, Sources, batches, collate
 from .examples import read_examples
 from .memory import keep_freed_memory
-from .model import Llama, ModelConfig, load_checkpoint, save_checkpoint, to_hugging_face
-from .optim import Optimizer, warmup_stable_decay
+from .model import Llama, ModelConfig, from_hugging_face, load_checkpoint, save_checkpoint, to_hugging_face
+from .optim import Optimizer, q4_0, warmup_stable_decay
 from .packs import Row, Tree, lay_out
 from .rendering import Renderer
 from .tokenizer import save_tokenizer, train_tokenizer
@@ -91,8 +93,10 @@ def dev_rows(path: Path, renderer: Renderer, per_source: int, length: int = 640)
 class Run:
     """A training run in a folder: log.jsonl, checkpoint.safetensors, and the Hugging Face export."""
 
-    def __init__(self, out: Path, config: ModelConfig, steps: int, seed: int) -> None:
-        self.out, self.steps, self.seed, self.start = out, steps, seed, 0
+    def __init__(
+        self, out: Path, config: ModelConfig, steps: int, seed: int, base: Path | None, q4_from: float
+    ) -> None:
+        self.out, self.steps, self.seed, self.start, self.q4_from = out, steps, seed, 0, q4_from
         out.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(seed)
         checkpoint = out / "checkpoint.safetensors"
@@ -100,8 +104,11 @@ class Run:
         if checkpoint.exists():
             config, tensors, facts = load_checkpoint(checkpoint)
             self.start = int(facts["step"])  # type: ignore[call-overload]
-        self.model = Llama(config).bfloat16()
-        self.optimizer = Optimizer(self.model)
+        self.model = Llama(config)
+        if base is not None and not tensors:
+            self.model.load_state_dict(from_hugging_face(base)[1])
+        self.optimizer = Optimizer(self.model) if base is None else Optimizer(self.model, matrix_lr=0, other_lr=4e-4)
+        self.model.bfloat16()
         if tensors:
             self.optimizer.load(_unpacked(tensors, self.start))
         self.log_file = (out / "log.jsonl").open("a", encoding="utf-8")
@@ -116,7 +123,8 @@ class Run:
         state = self.optimizer.state()
         tensors = {f"{group}/{k}": v for group in ("masters", "first", "second") for k, v in state[group].items()}
         save_checkpoint(self.out / "checkpoint.safetensors", self.model.c, tensors, {"step": step, "seed": self.seed})
-        to_hugging_face(self.optimizer.masters, self.model.c, self.out / "hf")
+        deployed = {name: self.optimizer.deployed(name) for name in self.optimizer.masters}
+        to_hugging_face(deployed, self.model.c, self.out / "hf")
 
     def train(
         self, stream: Iterator[Any], dev: Sequence[tuple[str, Row]], *, every: int, minutes_a_save: float
@@ -136,6 +144,7 @@ class Run:
                 data["targets"].reshape(-1)[at], data["weights"].reshape(-1)[at],
             )  # fmt: skip
             loss.backward()  # type: ignore[no-untyped-call]
+            self.optimizer.grid = q4_0 if step >= self.q4_from * self.steps else None
             self.optimizer.step(warmup_stable_decay(step / self.steps))
             recent.append(float(loss.detach()))
             tokens += data["ids"].numel()
@@ -185,11 +194,15 @@ def train_model(
     out: Path,
     steps: int,
     drafts: Path | None,
+    apis: Path | None,
+    only: Path | None,
     layers: int,
     width: int,
     seed: int,
     threads: int,
     eval_every: int,
+    base: Path | None,
+    q4_from: float,
 ) -> None:
     """Train in the folder `out`, or resume there. Heads are 64 wide and two share their keys: `width` in 128s."""
     keep_freed_memory()
@@ -197,14 +210,20 @@ def train_model(
     heads = width // 64
     config = ModelConfig(width=width, n_layers=layers, n_heads=heads, n_kv_heads=heads // 2, head_dim=64, ffn=3 * width)
     tokenizer_file = out / "hf" / "tokenizer.json"
-    if not tokenizer_file.exists():
+    if base is not None:
+        config, _ = from_hugging_face(base)
+        tokenizer_file.parent.mkdir(parents=True, exist_ok=True)
+        for name in ("tokenizer.json", "tokenizer_config.json"):
+            shutil.copy(base / name, tokenizer_file.parent)
+    elif not tokenizer_file.exists():
         save_tokenizer(train_tokenizer(tokenizer_texts(data), config.vocab_size), tokenizer_file.parent)
-    run = Run(out, config, steps, seed)
+    run = Run(out, config, steps, seed, base, q4_from)
+    plan = PLANS["scratch" if base is None else "base"]
     size = sum(p.numel() for p in run.model.parameters())
-    curriculum = [[until, [asdict(mix) for mix in mixes]] for until, mixes in CURRICULUM]
+    curriculum = [[until, [asdict(mix) for mix in mixes]] for until, mixes in plan.curriculum]
     run.log(config=asdict(run.model.c), parameters=size, steps=steps, seed=seed, start=run.start, threads=threads,
             curriculum=curriculum, shares=SHARES)  # fmt: skip
     renderer = Renderer(Tokenizer.from_file(str(tokenizer_file)))
-    rows = dev_rows(dev, renderer, per_source=40) if dev else []
-    stream = batches(data, tokenizer_file, drafts, seed, range(run.start, steps), steps)
+    rows = dev_rows(dev, renderer, per_source=16, length=512) if dev else []
+    stream = batches(Sources(data, drafts, apis, dev, only), tokenizer_file, seed, range(run.start, steps), steps, plan)
     run.train(stream, rows, every=eval_every, minutes_a_save=5)

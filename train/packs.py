@@ -19,10 +19,12 @@ from numpy.typing import NDArray
 from toolace_edge.messages import Message, Tool, ToolCall
 
 from .augment import corrupt, restyle
+from .chatter import chatter
 from .examples import Example, ordered
+from .made import Made
 from .own_tools import OwnTools
 from .rendering import Piece, Renderer, without_weights
-from .synth import Made, Synthesizer
+from .synth import Synthesizer
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +238,9 @@ class Packer:
         if scene.made and self.rng.random() < 0.2:
             other = self.synth.lacking(self.rng.choice(scene.made))
             return None if other is None else self._branch(other, scene, mix)
+        if self.rng.random() < 0.08:
+            said = chatter(self.rng, self.synth.values.lexicon)
+            return self._branch(Example("", (), (Message("user", said),), ()), scene, mix)
         other = self._elsewhere(scene)
         if not other.calls or len(other.messages) > 2:
             return None

@@ -10,47 +10,17 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from toolace_edge.messages import Message, Tool, ToolCall
 
+from .api_tools import ApiTools
 from .examples import Example
+from .made import Made, Noun, Slot
 from .synth_values import Value, ValueMaker
 
 BANK = Path(__file__).with_name("synth_bank.txt")
-
-
-@dataclass(frozen=True, slots=True)
-class Noun:
-    """A parameter: how people call it, what its values are, their units, a closed list where there is one."""
-
-    words: tuple[str, ...]
-    kind: str
-    units: tuple[str, ...]
-    choices: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Slot:
-    """A parameter of one made tool."""
-
-    name: str
-    noun: Noun
-    word: str
-    schema: dict[str, Any]
-    required: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Made:
-    """A made tool with what is needed to make requests for it."""
-
-    tool: Tool
-    verb: str
-    thing: str
-    slots: tuple[Slot, ...]
 
 
 def _read_bank() -> tuple[list[Noun], list[tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]]]:
@@ -79,9 +49,15 @@ class Synthesizer:
     """Makes tools and examples. `words` are nouns for names that no bank could list; the others are ValueMaker's."""
 
     def __init__(
-        self, rng: random.Random, words: Sequence[str], phrases: Sequence[str], lexicon: Sequence[str]
+        self,
+        rng: random.Random,
+        words: Sequence[str],
+        phrases: Sequence[str],
+        lexicon: Sequence[str],
+        apis: ApiTools | None = None,
     ) -> None:
         self.rng = rng
+        self.apis = apis
         self.words = words
         self.values = ValueMaker(rng, phrases, lexicon)
         self.nouns, self.actions = _read_bank()
@@ -92,6 +68,8 @@ class Synthesizer:
     def make_tool(self, near: Made | None = None) -> Made:
         """A tool; with `near`, one about another thing of the same kind."""
         rng = self.rng
+        if self.apis is not None and (near.family if near is not None else rng.random() < 0.6):
+            return self.apis.make(near)
         verbs, things, tied = rng.choice(self.actions)
         if near is not None:
             alike = [action for action in self.actions if near.verb in action[0]]
@@ -186,7 +164,7 @@ class Synthesizer:
         return text[0].upper() + text[1:] + rng.choice((".", ".", ""))
 
     def _other_verb(self, verb: str) -> str:
-        group = next(verbs for verbs, _, _ in self.actions if verb in verbs)
+        group = next((verbs for verbs, _, _ in self.actions if verb in verbs), (verb,))
         return self.rng.choice(group)
 
     # --- requests --------------------------------------------------------------------------------------------------

@@ -1,0 +1,139 @@
+"""What a file of training lines contains and what it lacks, before hours are spent on it.
+
+Every line is read as training reads it, so what passes here trains. Lacking is measured against what tool calling
+needs: requests that call nothing, several calls, each kind of value, optional arguments left out, texts that were
+said.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from toolace_edge.errors import DataError
+from toolace_edge.examples import Example, read_examples
+from toolace_edge.schema import check
+
+# (what, the share below which it is called lacking)
+_NEEDS = (
+    ("no call", 0.10), ("several calls", 0.05), ("the same tool twice", 0.02), ("more than one tool", 0.50),
+    ("a number", 0.10), ("a boolean", 0.02), ("a list", 0.03), ("an object", 0.01), ("an optional argument left out",
+    0.10),
+)  # fmt: skip
+
+
+@dataclass(slots=True)
+class Report:
+    """Counts of lines. `problems` are lines that cannot be learned from, each with its number and why, the first 20."""
+
+    lines: int = 0
+    sources: Counter[str] = field(default_factory=Counter)
+    kinds: Counter[str] = field(default_factory=Counter)
+    tools: set[str] = field(default_factory=set)
+    values: int = 0
+    said: int = 0
+    bad: int = 0
+    problems: list[str] = field(default_factory=list)
+
+    def lacks(self) -> list[str]:
+        """A sentence for each thing that is rarer than it should be."""
+        found = []
+        for what, least in _NEEDS:
+            share = self.kinds[what] / self.lines if self.lines else 0.0
+            if share < least:
+                found.append(f"{what}: {self.kinds[what]} of {self.lines} lines ({share:.1%}; {least:.0%} is little)")
+        return found
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "lines": self.lines, "bad": self.bad, "problems": self.problems, "sources":
+            dict(self.sources.most_common()), "kinds": {what: self.kinds[what] for what, _ in _NEEDS}, "tools":
+            len(self.tools), "values_said": round(self.said / self.values, 4) if self.values else None, "lacks":
+            self.lacks(),
+        }  # fmt: skip
+
+
+def examine(path: Path) -> Report:
+    """Reads the whole file. DataError only where it cannot go on: a line that is no JSON in the form of the data."""
+    report = Report()
+    for number, example in enumerate(read_examples(path), 1):
+        report.lines += 1
+        report.sources[example.group] += 1
+        problem = _problem(example)
+        if problem:
+            report.bad += 1
+            if len(report.problems) < 20:
+                report.problems.append(f"line {number}: {problem}")
+            continue
+        report.tools.update(tool.name for tool in example.tools)
+        report.kinds.update(_kinds(example))
+        _count_values(example, report)
+    return report
+
+
+def _problem(example: Example) -> str | None:
+    if example.refused:
+        return example.refused
+    by_name = {tool.name: tool for tool in example.tools}
+    for call in example.gold:
+        if call.name not in by_name:
+            return f"it calls {call.name!r}, which is none of its tools"
+        wrong = check(by_name[call.name].parameters, dict(call.arguments))
+        if wrong:
+            return f"its call of {call.name} does not obey the schema: {wrong}"
+    return None
+
+
+def _kinds(example: Example) -> set[str]:
+    names = [call.name for call in example.gold]
+    found = {
+        "no call": not names,
+        "several calls": len(names) > 1,
+        "the same tool twice": len(set(names)) < len(names),
+        "more than one tool": len(example.tools) > 1,
+    }
+    for call in example.gold:
+        for value in call.arguments.values():
+            found[_kind(value)] = True
+        tool = next(tool for tool in example.tools if tool.name == call.name)
+        if set(tool.parameters.get("properties", {})) - set(call.arguments):
+            found["an optional argument left out"] = True
+    return {what for what, there in found.items() if there}
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, bool):
+        return "a boolean"
+    if isinstance(value, int | float):
+        return "a number"
+    if isinstance(value, str):
+        return "a text"
+    return "an object" if isinstance(value, Mapping) else "a list"
+
+
+def _count_values(example: Example, report: Report) -> None:
+    """How many texts of the calls were said word for word: the rest must be inferred, or was invented."""
+    heard = "\n".join(message.content for message in example.messages).lower()
+    for text in _texts(call.arguments for call in example.gold):
+        report.values += 1
+        report.said += text.lower() in heard
+
+
+def _texts(values: Iterable[Any]) -> Iterable[str]:
+    for value in values:
+        if isinstance(value, str):
+            yield value
+        elif isinstance(value, Mapping):
+            yield from _texts(value.values())
+        elif isinstance(value, Sequence):
+            yield from _texts(value)
+
+
+def must_be_clean(report: Report, path: Path) -> None:
+    """DataError with the first bad line, where there is one."""
+    if report.problems:
+        number, _, why = report.problems[0].removeprefix("line ").partition(": ")
+        raise DataError(str(path), int(number), why)

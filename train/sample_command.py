@@ -1,0 +1,81 @@
+"""What `train sample` and `train select` do with their flags."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+from contextlib import ExitStack
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import click
+
+from toolace_edge.errors import InputError
+from toolace_edge.examples import read_examples
+from toolace_edge.registry import open_model
+
+from .endpoint import EndpointAnswerer
+from .refinement import pairs, write_drafts
+from .sampling import Answerer, LocalAnswerer, read_records
+from .sampling import sample as sample_lines
+from .selection import at_random
+from .selection import select as select_lines
+
+KEY = "TOOLACE_EDGE_API_KEY"
+
+
+def run(
+    data: Path, out: Path, model: str | None, url: str | None, in_flight: int, k: int, temperature: float,
+    limit: int | None, seed: int,
+) -> None:  # fmt: skip
+    """Samples until the data ends; progress on stderr."""
+    about = {"model": model or "default", "url": url, "data": data.name, "temperature": temperature, "seed": seed}
+    examples = islice(read_examples(data), limit)
+    if url is not None and model is None:
+        raise InputError("--url needs --model, the model's name on that server.")
+    with ExitStack() as stack:
+        answerer: Answerer
+        if url is not None:
+            key = os.environ.get(KEY, "")
+            answerer = EndpointAnswerer(url, model or "", key, temperature, seed, in_flight)
+        else:
+            answerer = LocalAnswerer(stack.enter_context(open_model(model)), temperature, seed)
+        stderr = click.get_text_stream("stderr")
+        bar = stack.enter_context(click.progressbar(range(_count(data, limit)), label="lines", file=stderr))
+        sample_lines(answerer, examples, k, out, about, lambda _: bar.update(1))
+
+
+def _count(data: Path, limit: int | None) -> int:
+    """How many lines there are to go through, for the bar; reading them is another matter."""
+    with data.open("rb") as raw:
+        lines = sum(1 for _ in (gzip.GzipFile(fileobj=raw) if raw.peek(2)[:2] == b"\x1f\x8b" else raw))
+    return lines if limit is None else min(limit, lines)
+
+
+def choose(
+    samples: Path, out: Path, solved: float, hopeless: float, unchanged: float, as_random: bool, seed: int
+) -> None:
+    """Writes ids.txt (a line an id), drafts.jsonl and selection.json into `out`; says on stdout what was chosen."""
+    if solved + hopeless >= 1:
+        raise InputError(f"--solved {solved} and --hopeless {hopeless} leave no room for the lines in between.")
+    records = list(read_records(samples))
+    if not records:
+        raise InputError(f"{samples} holds no samples.", hint="`toolace-edge train sample` makes them.")
+    selection = select_lines(records, solved=solved, hopeless=hopeless, seed=seed)
+    chosen = at_random(records, len(selection.chosen), seed=seed) if as_random else selection.chosen
+    kept = set(chosen)
+    drafts = pairs((record for record in records if record.id in kept), unchanged=unchanged, seed=seed)
+    out.mkdir(parents=True, exist_ok=True)
+    facts: dict[str, Any] = {
+        "lines": len(records), "chosen": len(chosen), "random": as_random, "histogram": selection.histogram,
+        "drafts": len(drafts), "right_drafts": sum(pair.right for pair in drafts), "seed": seed,
+        "solved": solved, "hopeless": hopeless, "unchanged": unchanged,
+    }  # fmt: skip
+    write_drafts(drafts, out / "drafts.jsonl")
+    for name, text in (("ids.txt", "".join(f"{i}\n" for i in chosen)), ("selection.json", json.dumps(facts) + "\n")):
+        partial = out / f"{name}.part"
+        partial.write_text(text, encoding="utf-8")
+        partial.rename(out / name)
+    click.echo(json.dumps(facts))
