@@ -23,8 +23,7 @@ ROWS_AT_ONCE = 4096  # bounds the search's memory
 
 @dataclass(frozen=True, slots=True)
 class BlockQuantized:
-    """`packed` uint8 [rows, blocks, BLOCK * bits / 8], `scales` float16 or, beyond its range, float32 [rows, blocks].
-    """
+    """`packed` uint8 [rows, blocks, BLOCK * bits / 8], `scales` float16 (float32 beyond its range) [rows, blocks]."""
 
     bits: Literal[4, 8]
     packed: NDArray[np.uint8]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import sys
 from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
@@ -42,9 +43,8 @@ def run(
             answerer = EndpointAnswerer(url, model or "", key, temperature, seed, in_flight)
         else:
             answerer = LocalAnswerer(stack.enter_context(open_model(model)), temperature, seed)
-        stderr = click.get_text_stream("stderr")
-        bar = stack.enter_context(click.progressbar(range(_count(data, limit)), label="lines", file=stderr))
-        sample_lines(answerer, examples, k, out, about, lambda _: bar.update(1))
+        with click.progressbar(range(_count(data, limit)), label="lines", file=sys.stderr) as bar:
+            sample_lines(answerer, examples, k, out, about, lambda _: bar.update(1))
 
 
 def _count(data: Path, limit: int | None) -> int:
