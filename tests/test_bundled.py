@@ -32,29 +32,40 @@ REQUESTS = (
 def test_both_files_hold_the_same_weights() -> None:
     onnx = pytest.importorskip("onnx")
     gguf = pytest.importorskip("gguf")
-    model = onnx.load(ROOT / "models/nano/model.onnx")
-    ours = {w.name.removesuffix(".half"): onnx.numpy_helper.to_array(w) for w in model.graph.initializer}
+    from toolace_edge.convert.quantize import BlockQuantized
+
+    stored = {
+        w.name: onnx.numpy_helper.to_array(w) for w in onnx.load(ROOT / "models/nano/model.onnx").graph.initializer
+    }
     reader = gguf.GGUFReader(ROOT / "models/nano.gguf")
-    theirs: dict[str, NDArray[np.float16]] = {tensor.name: np.array(tensor.data) for tensor in reader.tensors}
+    theirs: dict[str, NDArray[np.float32]] = {
+        tensor.name: gguf.dequantize(tensor.data, tensor.tensor_type) for tensor in reader.tensors
+    }
     facts = json.loads((ROOT / "models/nano/toolace.json").read_text("utf-8"))
     heads = {"q": theirs["blk.0.attn_q.weight"].shape[0] // facts["head_dim"], "k": facts["n_kv_heads"]}
 
-    def halves(values: NDArray[np.float16], n: int) -> NDArray[np.float16]:
+    def halves(values: NDArray[np.float32], n: int) -> NDArray[np.float32]:
         """Neighbours, as llama.cpp turns them, back to halves of a head."""
         rows, columns = values.shape
         return values.reshape(n, rows // n // 2, 2, columns).swapaxes(1, 2).reshape(rows, columns)
 
-    def same(name: str, *parts: NDArray[np.float16]) -> None:
-        np.testing.assert_array_equal(ours[name], np.concatenate(parts).T, err_msg=name)
+    def same(name: str, *parts: NDArray[np.float32]) -> None:
+        packed = stored[f"{name}.packed"]
+        ours = BlockQuantized(
+            4, packed.reshape(len(packed), -1, 16), stored[f"{name}.scales.half"].reshape(len(packed), -1)
+        )
+        np.testing.assert_array_equal(ours.dequantize(), np.concatenate(parts), err_msg=name)
 
-    np.testing.assert_array_equal(ours["model.embed_tokens.weight"], theirs["token_embd.weight"])
+    same("model.embed_tokens", theirs["token_embd.weight"])
     for i in range(facts["n_layers"]):
         at, block = f"model.layers.{i}", f"blk.{i}"
         q, k = (halves(theirs[f"{block}.attn_{part}.weight"], heads[part]) for part in "qk")
-        same(f"{at}.self_attn.qkv_proj.weight", q, k, theirs[f"{block}.attn_v.weight"])
-        same(f"{at}.self_attn.o_proj.weight", theirs[f"{block}.attn_output.weight"])
-        same(f"{at}.mlp.gate_up_proj.weight", theirs[f"{block}.ffn_gate.weight"], theirs[f"{block}.ffn_up.weight"])
-        same(f"{at}.mlp.down_proj.weight", theirs[f"{block}.ffn_down.weight"])
+        same(f"{at}.self_attn.qkv_proj", q, k, theirs[f"{block}.attn_v.weight"])
+        same(f"{at}.self_attn.o_proj", theirs[f"{block}.attn_output.weight"])
+        same(f"{at}.mlp.gate_up_proj", theirs[f"{block}.ffn_gate.weight"], theirs[f"{block}.ffn_up.weight"])
+        same(f"{at}.mlp.down_proj", theirs[f"{block}.ffn_down.weight"])
+        for norm, name in (("attn_norm", "input_layernorm"), ("ffn_norm", "post_attention_layernorm")):
+            np.testing.assert_array_equal(stored[f"{at}.{name}.weight"], theirs[f"{block}.{norm}.weight"])
 
 
 @pytest.mark.slow
