@@ -74,7 +74,7 @@ def trace(model: Model, examples: Iterable[Example], rounds: int, on_done: Calla
     """Run the examples. What the model cannot take or has no choice about is left out."""
     traces = []
     for example in examples:
-        answer = answer_example(model, example, rounds=rounds, calibration=None).answer
+        answer = answer_example(model, example, rounds=rounds, top_k=0, calibration=None).answer
         on_done()
         steps = [] if answer is None else answer.rounds
         products = [one.log_probability for one in steps if one.log_probability is not None]

@@ -104,7 +104,7 @@ def work(job: dict[str, Any], on_progress: Progress) -> dict[str, Any]:
         load_s = time.perf_counter() - start
         vocab_size = model.engine.vocab_size
         for i, example in enumerate(examples):
-            outcome = answer_example(model, example, rounds=0, calibration=None)
+            outcome = answer_example(model, example, rounds=0, top_k=0, calibration=None)
             usage += outcome.answer.usage if outcome.answer else Usage()
             replies.append(_reply(outcome, _write_logits(model, example, stream)))
             on_progress(i + 1, len(examples))

@@ -114,13 +114,13 @@ def _cost(model: Model, example: Example, rounds: int) -> Cost:
     engine = _TimedEngine(model.engine)
     timed = replace(model, engine=cast("Engine", engine))
     engine.rewind(0)
-    answer = timed.session(example.tools, rounds=0).complete(example.messages)
+    answer = timed.session(example.tools, rounds=0, top_k=0).complete(example.messages)
     forward_s = sum(engine.passes_s)
     prompt = list(engine.tokens)[: answer.usage.prompt_tokens]
     raw_prefill_s, raw_decode_s = _raw_loop(engine, prompt, [step.token for step in answer.rounds[0].steps])
     engine.rewind(0)
     engine.passes_s.clear()
-    refined = timed.session(example.tools, rounds=rounds, calibration=None).complete(example.messages)
+    refined = timed.session(example.tools, rounds=rounds, top_k=0, calibration=None).complete(example.messages)
     share = _unchanged_share(refined.rounds, engine.passes_s)
     return Cost(answer.usage, forward_s, raw_prefill_s, raw_decode_s, share)
 

@@ -55,7 +55,7 @@ class LocalAnswerer:
     def _answer(self, example: Example, way: Sampling) -> Calls | None:
         """None where the runtime refuses the line, which is not the same as calling nothing."""
         try:
-            session = self.model.session(example.tools, rounds=0, sampling=way)
+            session = self.model.session(example.tools, rounds=0, top_k=0, sampling=way)
             return tuple(session.complete(list(example.messages)).calls)
         except (SchemaError, BudgetError):
             return None
