@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from toolace_edge.engines.base import DEFAULT_CHUNK, check_forward, chunks, default_threads
+from toolace_edge.engines.base import check_forward, chunks, default_threads
 from toolace_edge.engines.cache_file import read_cache, write_cache
 from toolace_edge.engines.onnx_folder import OnnxFolder, read_folder
 from toolace_edge.engines.onnx_growing import GrowingGraph
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 _KINDS = (InPlaceGraph, GrowingGraph)
+# A cancel waits for the native call that runs. With 64 tokens the bundled model's takes 40 ms on two cores, with 256
+# 170 ms, and a whole prompt takes as long either way.
+CHUNK = 64
 _DEFAULT_N_CTX = 8192  # where the model allows more
 _FATAL_ONLY = 4  # onnxruntime's log level: what fails is raised, and need not be printed too
 _BESIDE = "session.model_external_initializers_file_folder_path"  # where weights lie that are not in the model's bytes
@@ -59,7 +62,7 @@ class OnnxEngine:
         *,
         threads: int | None = None,
         n_ctx: int | None = None,
-        chunk: int = DEFAULT_CHUNK,
+        chunk: int = CHUNK,
     ) -> None:
         folder = read_folder(Path(path))
         self._vocabulary = Vocabulary(
