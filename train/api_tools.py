@@ -19,6 +19,7 @@ from typing import Any
 
 from toolace_edge.messages import Tool
 
+from .examples import flat_name
 from .made import Made, Noun, Slot
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{1,30}")
@@ -61,17 +62,17 @@ class ApiTools:
 
     def __init__(self, rng: random.Random, apis: Sequence[Mapping[str, Any]], but: Collection[str] = ()) -> None:
         self.rng = rng
-        hidden = {_flat(name) for name in but}
+        hidden = {flat_name(name) for name in but}
         self.families: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
         for api in apis:
-            if _usable(api) and _flat(api["api"]) not in hidden and _flat(api["tool"]) not in hidden:
+            if _usable(api) and flat_name(api["api"]) not in hidden and flat_name(api["tool"]) not in hidden:
                 self.families[api["tool"]].append(api)
         self.all = [api for family in self.families.values() for api in family]
 
     def make(self, near: Made | None = None) -> Made:
         """A tool; with `near`, another of the same API where there is one."""
         family = self.families.get(near.family, []) if near is not None else []
-        others = [api for api in family if near is not None and _flat(api["api"]) not in _flat(near.tool.name)]
+        others = [api for api in family if near is not None and flat_name(api["api"]) not in flat_name(near.tool.name)]
         api = self.rng.choice(others or self.all)
         slots = tuple(self._slots(api["params"]))
         verb, thing = _purpose(api["description"])
@@ -149,10 +150,6 @@ def _usable(api: Mapping[str, Any]) -> bool:
         for name, param in zip(names, params, strict=True)
     )
     return fit and not secret and len({name.lower() for name in names}) == len(names)
-
-
-def _flat(name: str) -> str:
-    return "".join(ch for ch in name.lower() if ch.isalnum())
 
 
 def read_apis(path: Path) -> list[dict[str, Any]]:

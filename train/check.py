@@ -8,14 +8,15 @@ said.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from toolace_edge.errors import DataError
 from toolace_edge.examples import Example, read_examples
 from toolace_edge.schema import check
+
+from .grounding import texts
 
 # (what, the share below which it is called lacking)
 _NEEDS = (
@@ -117,23 +118,6 @@ def _kind(value: Any) -> str:
 def _count_values(example: Example, report: Report) -> None:
     """How many texts of the calls were said word for word: the rest must be inferred, or was invented."""
     heard = "\n".join(message.content for message in example.messages).lower()
-    for text in _texts(call.arguments for call in example.gold):
+    for text in texts([dict(call.arguments) for call in example.gold]):
         report.values += 1
         report.said += text.lower() in heard
-
-
-def _texts(values: Iterable[Any]) -> Iterable[str]:
-    for value in values:
-        if isinstance(value, str):
-            yield value
-        elif isinstance(value, Mapping):
-            yield from _texts(value.values())
-        elif isinstance(value, Sequence):
-            yield from _texts(value)
-
-
-def must_be_clean(report: Report, path: Path) -> None:
-    """DataError with the first bad line, where there is one."""
-    if report.problems:
-        number, _, why = report.problems[0].removeprefix("line ").partition(": ")
-        raise DataError(str(path), int(number), why)

@@ -77,3 +77,8 @@ def ordered(arguments: Mapping[str, Any], tool: Tool | None) -> dict[str, Any]:
         return dict(arguments)
     place = {name: i for i, name in enumerate(tool.parameters.get("properties", {}))}
     return dict(sorted(arguments.items(), key=lambda item: place.get(item[0], len(place))))
+
+
+def flat_name(name: str) -> str:
+    """A name without case and punctuation: `getWeather` and `get_weather` are one."""
+    return "".join(ch for ch in name.lower() if ch.isalnum())

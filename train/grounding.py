@@ -17,7 +17,7 @@ def is_grounded(example: Example) -> bool:
     tools = {tool.name: tool for tool in example.tools}
     for call in example.calls:
         shown = _words(str(tools[call.name].parameters)) if call.name in tools else set()
-        for text in _texts(dict(call.arguments)):
+        for text in texts(dict(call.arguments)):
             words = _words(text)
             if words and not words & said and not words <= shown:
                 return False
@@ -28,9 +28,10 @@ def _words(text: str) -> set[str]:
     return set(_WORD.findall(text.lower()))
 
 
-def _texts(value: Any) -> Iterator[str]:
+def texts(value: Any) -> Iterator[str]:
+    """Every text in a JSON value, at any depth."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, (dict, list)):
         for part in value.values() if isinstance(value, dict) else value:
-            yield from _texts(part)
+            yield from texts(part)

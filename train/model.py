@@ -127,15 +127,20 @@ def to_hugging_face(state: dict[str, Tensor], c: ModelConfig, folder: Path) -> N
     (folder / "config.json").write_text(json.dumps(_hugging_face_config(c), indent=2) + "\n")
 
 
-def from_hugging_face(folder: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
-    """Such a checkpoint back as a configuration and a state (float32)."""
+def read_config(folder: Path) -> ModelConfig:
+    """The shape of a checkpoint that `to_hugging_face` wrote."""
     facts = json.loads((folder / "config.json").read_text())
-    c = ModelConfig(
+    return ModelConfig(
         vocab_size=facts["vocab_size"], width=facts["hidden_size"], n_layers=facts["num_hidden_layers"],
         n_heads=facts["num_attention_heads"], n_kv_heads=facts["num_key_value_heads"], head_dim=facts["head_dim"],
         ffn=facts["intermediate_size"], n_ctx=facts["max_position_embeddings"], rope_theta=facts["rope_theta"],
         eps=facts["rms_norm_eps"],
     )  # fmt: skip
+
+
+def from_hugging_face(folder: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
+    """Such a checkpoint back as a configuration and a state (float32)."""
+    c = read_config(folder)
     theirs = load_file(folder / "model.safetensors")
     state = {"embed.weight": theirs["model.embed_tokens.weight"], "norm": theirs["model.norm.weight"]}
     for i in range(c.n_layers):

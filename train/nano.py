@@ -25,7 +25,7 @@ from torch import Tensor
 from .batches import PLANS, SHARES, Sources, batches, collate
 from .examples import read_examples
 from .memory import keep_freed_memory
-from .model import Llama, ModelConfig, from_hugging_face, load_checkpoint, save_checkpoint, to_hugging_face
+from .model import Llama, ModelConfig, from_hugging_face, load_checkpoint, read_config, save_checkpoint, to_hugging_face
 from .optim import Optimizer, q4_0, warmup_stable_decay
 from .packs import Row, Tree, lay_out
 from .rendering import Renderer
@@ -211,7 +211,7 @@ def train_model(
     config = ModelConfig(width=width, n_layers=layers, n_heads=heads, n_kv_heads=heads // 2, head_dim=64, ffn=3 * width)
     tokenizer_file = out / "hf" / "tokenizer.json"
     if base is not None:
-        config, _ = from_hugging_face(base)
+        config = read_config(base)
         tokenizer_file.parent.mkdir(parents=True, exist_ok=True)
         for name in ("tokenizer.json", "tokenizer_config.json"):
             shutil.copy(base / name, tokenizer_file.parent)

@@ -20,7 +20,7 @@ from toolace_edge.messages import Message, Tool, ToolCall
 
 from .augment import corrupt, restyle
 from .chatter import chatter
-from .examples import Example, ordered
+from .examples import Example, flat_name, ordered
 from .made import Made
 from .own_tools import OwnTools
 from .rendering import Piece, Renderer, without_weights
@@ -288,16 +288,12 @@ def _paired(old: Tool, new: Tool) -> list[str]:
     left = list(new.parameters["properties"].items())
     names = []
     for key in old.parameters["properties"]:
-        flat = _flat(key)
+        flat = flat_name(key)
         found = next((i for i, (name, _) in enumerate(left) if name == key), None)
         if found is None:
-            found = next((i for i, (name, _) in enumerate(left) if _flat(name) == flat), 0)
+            found = next((i for i, (name, _) in enumerate(left) if flat_name(name) == flat), 0)
         names.append(left.pop(found)[0])
     return names
-
-
-def _flat(name: str) -> str:
-    return "".join(ch for ch in name.lower() if ch.isalnum())
 
 
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
@@ -313,7 +309,7 @@ def _words(text: str) -> set[str]:
 
 def _alike(a: Tool, b: Tool) -> bool:
     """Might `b` serve what was asked of `a`? Rather yes than no: a wrong no-call label teaches refusing."""
-    if _flat(a.name) == _flat(b.name) or _words(a.name) & _words(b.name):
+    if flat_name(a.name) == flat_name(b.name) or _words(a.name) & _words(b.name):
         return True
     one, two = _words(f"{a.name} {a.description}"), _words(f"{b.name} {b.description}")
     return len(one & two) >= max(2, 0.4 * min(len(one), len(two)))

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .sampling import Calls, Record
+from .sampling import Calls, Record, calls_as_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,6 @@ def write_drafts(pairs_: Sequence[Pair], out: Path) -> None:
     partial = out.with_suffix(".part")
     with partial.open("w", encoding="utf-8") as file:
         for pair in pairs_:
-            calls = [{"name": call.name, "arguments": dict(call.arguments)} for call in pair.draft]
-            record = {"request": pair.request, "calls": calls, "right": pair.right}
+            record = {"request": pair.request, "calls": calls_as_json(pair.draft), "right": pair.right}
             file.write(json.dumps(record, ensure_ascii=False) + "\n")
     partial.rename(out)

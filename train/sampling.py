@@ -143,13 +143,14 @@ def _whole_lines(path: Path, header: Mapping[str, Any]) -> int:
 
 
 def _as_line(record: Record) -> str:
-    samples = [
-        {"calls": None if s.calls is None else [{"name": c.name, "arguments": dict(c.arguments)} for c in s.calls],
-         "right": s.right}
-        for s in record.samples
-    ]  # fmt: skip
+    samples = [{"calls": None if s.calls is None else calls_as_json(s.calls), "right": s.right} for s in record.samples]
     fields = {"id": record.id, "request": record.request, "samples": samples}
     return json.dumps(fields, ensure_ascii=False) + "\n"
+
+
+def calls_as_json(calls: Calls) -> list[dict[str, Any]]:
+    """As the files of this folder hold them."""
+    return [{"name": call.name, "arguments": dict(call.arguments)} for call in calls]
 
 
 def read_records(path: Path) -> Iterator[Record]:
