@@ -27,6 +27,7 @@ from toolace_edge.train.base_gguf import read_base  # noqa: E402
 from toolace_edge.train.cut_layers import Reader, cut, layers_to_keep  # noqa: E402
 from toolace_edge.train.cut_vocabulary import cut_vocabulary, kept_merges, smollm_tokenizer  # noqa: E402
 from toolace_edge.train.model import Llama, ModelConfig, from_hugging_face, to_hugging_face  # noqa: E402
+from toolace_edge.train.nano import Run  # noqa: E402
 from toolace_edge.train.optim import Optimizer, q4_0  # noqa: E402
 
 SHAPE = ModelConfig(vocab_size=90, width=64, n_layers=5, n_heads=4, n_kv_heads=2, head_dim=16, ffn=96, n_ctx=64)
@@ -183,3 +184,19 @@ def test_adamw_is_torch_s_and_a_grid_rounds_what_is_used() -> None:
     weight = model.blocks[0].down.weight
     assert torch.equal(weight, q4_0(weight))
     assert not torch.equal(weight, ours.masters["blocks.0.down.weight"])
+
+
+def test_a_run_resumed_on_the_grid_uses_the_weights_that_it_stopped_with(tmp_path: Path) -> None:
+    run = Run(tmp_path, SHAPE, 10, 1, None, 0.5)
+    for step in range(7):
+        for parameter in run.model.parameters():
+            parameter.grad = torch.full_like(parameter, 0.01)
+        run.optimizer.grid = run._grid(step)
+        run.optimizer.step(1.0)
+    run.save(7)
+    again = Run(tmp_path, SHAPE, 10, 1, None, 0.5)
+    assert again.start == 7
+    for name, parameter in run.model.named_parameters():
+        assert torch.equal(parameter, dict(again.model.named_parameters())[name]), name
+    for each in (run, again):
+        each.log_file.close()

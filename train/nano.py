@@ -10,7 +10,7 @@ import json
 import shutil
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -110,8 +110,12 @@ class Run:
         self.optimizer = Optimizer(self.model) if base is None else Optimizer(self.model, matrix_lr=0, other_lr=4e-4)
         self.model.bfloat16()
         if tensors:
+            self.optimizer.grid = self._grid(self.start - 1)  # the weights in use are those of the last step
             self.optimizer.load(_unpacked(tensors, self.start))
         self.log_file = (out / "log.jsonl").open("a", encoding="utf-8")
+
+    def _grid(self, step: int) -> Callable[[Tensor], Tensor] | None:
+        return q4_0 if step >= self.q4_from * self.steps else None
 
     def log(self, **facts: object) -> None:
         line = json.dumps(facts)
@@ -144,7 +148,7 @@ class Run:
                 data["targets"].reshape(-1)[at], data["weights"].reshape(-1)[at],
             )  # fmt: skip
             loss.backward()  # type: ignore[no-untyped-call]
-            self.optimizer.grid = q4_0 if step >= self.q4_from * self.steps else None
+            self.optimizer.grid = self._grid(step)
             self.optimizer.step(warmup_stable_decay(step / self.steps))
             recent.append(float(loss.detach()))
             tokens += data["ids"].numel()
