@@ -70,11 +70,18 @@ class Fitted:
     accuracy_ungated: float
 
 
-def trace(model: Model, examples: Iterable[Example], rounds: int, on_done: Callable[[], None]) -> list[Trace]:
+def trace(
+    model: Model,
+    examples: Iterable[Example],
+    rounds: int,
+    on_done: Callable[[], None],
+    copy_bonus: tuple[float, float] | None = None,
+) -> list[Trace]:
     """Run the examples. What the model cannot take or has no choice about is left out."""
+    options = {} if copy_bonus is None else {"copy_bonus": copy_bonus}
     traces = []
     for example in examples:
-        answer = answer_example(model, example, rounds=rounds, top_k=0, calibration=None).answer
+        answer = answer_example(model, example, rounds=rounds, top_k=0, calibration=None, **options).answer
         on_done()
         steps = [] if answer is None else answer.rounds
         products = [one.log_probability for one in steps if one.log_probability is not None]

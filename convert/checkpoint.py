@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from toolace_edge.errors import InputError
+from toolace_edge.errors import InputError, ModelError
 
 from .config import ModelConfig, read_config
 from .lora import CONFIG_FILE, EMBEDDING, HEAD, LowRank, read_adapter
@@ -145,11 +145,18 @@ def _same(one: TensorSlot, other: TensorSlot) -> bool:
 
 
 def _check_tokenizer(file: Path, text: str, vocab_size: int) -> None:
-    """Every token must have a row in the embedding."""
+    """Every token must have a row in the embedding, and a part of a prompt be the same tokens wherever it stands."""
     try:
         raw = json.loads(text)
+        pieces = raw["model"].get("byte_fallback")
         highest = max([*raw["model"]["vocab"].values(), *(token["id"] for token in raw.get("added_tokens", []))])
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise refused(file, "it is not a tokenizer.json of the tokenizers library") from error
     if not isinstance(highest, int) or highest >= vocab_size:
         raise refused(file, f"token {highest} has no row in an embedding of {vocab_size}")
+    if pieces:
+        raise ModelError(
+            f"{file}: it is a SentencePiece tokenizer (as of Llama 2 and Mistral 7B), which puts a space before every "
+            "text: the parts of a prompt could not be encoded one by one.",
+            hint="Take a model with a byte-level tokenizer, as Llama 3, Qwen and Mistral's newer ones have.",
+        )

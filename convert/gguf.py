@@ -170,6 +170,7 @@ def _write_tensors(writer: Any, checkpoint: Checkpoint, kind: str, places: Seque
     file_types = {"f32": "ALL_F32", "f16": "MOSTLY_F16", "bf16": "MOSTLY_BF16"}
     writer.add_file_type(gguf.LlamaFileType[file_types[kind]])
     writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
+    writer.add_size_label(gguf.size_label(sum(math.prod(place.shape) for place in places), 0, 0, 0))
     for place in places:
         stored = float_type if len(place.shape) > 1 else gguf.GGMLQuantizationType.F32
         size_bytes = math.prod(place.shape) * (4 if stored == gguf.GGMLQuantizationType.F32 else 2)

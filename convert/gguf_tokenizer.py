@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from toolace_edge.engines.llama_vocabulary import NORMALIZER_KEY
-from toolace_edge.errors import ModelError
 
 from .checkpoint import Checkpoint
 from .weights import refused
@@ -103,12 +102,6 @@ def _check_model(file: Path, raw: Mapping[str, Any]) -> None:
     model = raw["model"]
     if model.get("type") != "BPE":
         raise refused(file, f"it is a {model.get('type')} tokenizer; only byte-level BPE can be converted to GGUF")
-    if model.get("byte_fallback"):
-        raise ModelError(
-            f"{file}: it is a SentencePiece tokenizer (as of Llama 2 and Mistral 7B), which puts a space before every "
-            "text: the parts of a prompt could not be encoded one by one.",
-            hint="Take a model with a byte-level tokenizer, as Llama 3, Qwen and Mistral's newer ones have.",
-        )
     for key in ("dropout", "continuing_subword_prefix", "end_of_word_suffix"):
         if model.get(key):
             raise refused(file, f"its BPE has {key} {model[key]!r}, which llama.cpp does not know")

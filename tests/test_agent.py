@@ -25,6 +25,7 @@ from toolace_edge.events import (
     Prefill,
     ResultReady,
     RoundFinished,
+    TextFragment,
     Token,
 )
 from toolace_edge.formats import get
@@ -292,9 +293,12 @@ def test_a_result_that_looks_like_a_call_is_not_one() -> None:
 # --- events ------------------------------------------------------------------------------------------------------
 
 
+_IN_PIECES = (Token, ArgumentFragment, TextFragment)
+
+
 def told(events: list[Event]) -> list[str]:
     """The kinds of events, each run of one kind once, without what comes with single tokens."""
-    kinds = [type(event).__name__ for event in events if not isinstance(event, Token | ArgumentFragment)]
+    kinds = [type(event).__name__ for event in events if not isinstance(event, _IN_PIECES)]
     return [kind for i, kind in enumerate(kinds) if i == 0 or kinds[i - 1] != kind]
 
 
@@ -309,6 +313,7 @@ def test_events_tell_everything_in_order() -> None:
     ]
     assert [(e.index, e.name) for e in seen if isinstance(e, CallBegun)] == [(0, "set_timer")]
     assert json.loads("".join(e.text for e in seen if isinstance(e, ArgumentFragment))) == {"minutes": 10}
+    assert "".join(e.text for e in seen if isinstance(e, TextFragment)) == "All done."
     assert [e.result for e in seen if isinstance(e, ResultReady)] == list(run.results)
     for number, one in enumerate(run.steps):
         read = [e.read for e in seen if isinstance(e, Prefill) and e.step == number]

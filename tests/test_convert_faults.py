@@ -56,6 +56,19 @@ def adapter_of_another_base(folder: Path) -> None:
     write_adapter(folder, write_checkpoint(folder.with_name("base")), written)
 
 
+def sentence_pieces(folder: Path) -> None:
+    """As Llama 2's tokenizer: a space goes before every text, and what is no token is bytes."""
+    from tokenizers import Tokenizer, models, normalizers
+
+    bytes_too = {f"<0x{i:02X}>": i for i in range(256)}
+    vocabulary = {**bytes_too, "<unk>": 256, "▁": 257, "h": 258, "i": 259, "hi": 260, "▁hi": 261}
+    merges = [("h", "i"), ("▁", "hi")]
+    tokenizer = Tokenizer(models.BPE(vocabulary, merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True))
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    assert tokenizer.encode("hi hi").ids == [261, 261]
+    tokenizer.save(str(folder / "tokenizer.json"))
+
+
 def empty(folder: Path) -> None:
     for file in folder.iterdir():
         file.unlink()
@@ -71,6 +84,7 @@ FAULTS: dict[str, tuple[Damage, str]] = {
         lambda folder: (folder / "tokenizer.json").write_text(tiny_tokenizer_json(tags=MANY_TAGS), "utf-8"),
         "has no row",
     ),
+    "sentence pieces": (sentence_pieces, "SentencePiece tokenizer"),
     "path traversal": (index("../secret.safetensors"), "not the name of a safetensors file"),
     "absolute path": (index("/etc/passwd.safetensors"), "not the name of a safetensors file"),
     "adapter of another base": (adapter_of_another_base, "of another model"),

@@ -12,6 +12,7 @@ jsonschema = pytest.importorskip("jsonschema")
 from toolace_edge.tools import load_tools  # noqa: E402
 from toolace_edge.train.api_tools import ApiTools  # noqa: E402
 from toolace_edge.train.chatter import chatter  # noqa: E402
+from toolace_edge.train.several import of_one_tool, of_several_tools  # noqa: E402
 from toolace_edge.train.synth import Synthesizer  # noqa: E402
 
 
@@ -69,3 +70,26 @@ def test_chatter_is_a_function_of_its_seed() -> None:
     assert first == [chatter(random.Random(i), words) for i in range(40)]
     assert len(set(first)) > 20
     assert not any("{" in said for said in first)
+
+
+def test_one_request_for_several_calls_says_what_each_holds() -> None:
+    rng = random.Random(5)
+    synth = Synthesizer(rng, ["river"], ["blue suede shoes"], ["Oslo", "tea"], ApiTools(rng, APIS))
+    counts = set()
+    for _ in range(150):
+        made = synth.make_tool()
+        one = of_one_tool(synth, made, 3)
+        assert len({repr(call.arguments) for call in one.calls}) == len(one.calls) >= 1
+        other = next(tool for tool in iter(synth.make_tool, None) if tool.tool.name != made.tool.name)
+        several = of_several_tools(synth, [made, other, made])
+        assert several is not None
+        assert len(several.calls) == 3
+        counts.add(len(one.calls))
+        for example in (one, several):
+            tools = {tool.name: tool for tool in example.tools}
+            for call in example.calls:
+                jsonschema.validate(dict(call.arguments), dict(tools[call.name].parameters))
+                for value in call.arguments.values():
+                    if isinstance(value, str) and "_" not in value and not value[:4].isdigit():
+                        assert value.lower() in example.request.lower()
+    assert 3 in counts

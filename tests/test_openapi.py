@@ -336,8 +336,8 @@ def test_yaml_is_read_as_yaml_1_2_reads_it(tmp_path: Path) -> None:
         (
             "pets",
             "list_pets",
-            {"tags": ["a b", "c&d"], "ids": [1, 2], "kinds": ["x", "y|z"], "session": "s;1", "X-Trace": "t-1"},
-            "GET /v1/pets?tags=a%20b&tags=c%26d&ids=1,2&kinds=x%7Cy%7Cz HTTP/1.1",
+            {"tags": ["a b", "c&d"], "ids": [1, 2], "kinds": ["x", "y z"], "session": "s;1", "X-Trace": "t-1"},
+            "GET /v1/pets?tags=a%20b&tags=c%26d&ids=1,2&kinds=x%7Cy%20z HTTP/1.1",
             {"x-trace": "t-1", "cookie": "session=s%3B1", "x-pet-key": "K-secret"},
             b"",
         ),
@@ -452,6 +452,15 @@ def test_a_header_argument_cannot_add_headers(server: Recorder, monkeypatch: pyt
     monkeypatch.setenv("TOOLACE_EDGE_PETKEY_KEY", "K-secret")
     with pytest.raises(CallError, match="X-Trace holds a character that a header cannot carry"):
         tools("pets", base_url=server.url)["list_pets"]({"X-Trace": "a\r\nX-Admin: 1"})
+    assert server.seen == []
+
+
+def test_a_value_with_the_character_between_values_is_refused_and_not_taken_apart(
+    server: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TOOLACE_EDGE_PETKEY_KEY", "K-secret")
+    with pytest.raises(CallError, match=r"kinds holds a '\|', which stands between its values"):
+        tools("pets", base_url=server.url)["list_pets"]({"kinds": ["x", "y|z"]})
     assert server.seen == []
 
 

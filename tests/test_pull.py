@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -34,10 +36,8 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     from huggingface_hub import constants
     from huggingface_hub.utils import reset_sessions
 
-    hub, server = serve()
     for name in ("HF_HUB_OFFLINE", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_HUB_DISABLE_XET"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HF_ENDPOINT", f"{hub.url}/")
     monkeypatch.setenv("NO_PROXY", "*")
     monkeypatch.setenv("TOOLACE_EDGE_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub-cache"))
@@ -45,11 +45,11 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr("huggingface_hub.file_download.constants.DOWNLOAD_CHUNK_SIZE", 1 << 16)
     monkeypatch.setattr("toolace_edge.hub._RETRY_AFTER_S", (0.0, 0.0, 0.0))
-    reset_sessions()
-    yield hub
-    server.shutdown()
-    server.server_close()
-    reset_sessions()
+    with serve() as hub:
+        monkeypatch.setenv("HF_ENDPOINT", f"{hub.url}/")
+        reset_sessions()
+        yield hub
+        reset_sessions()
 
 
 def pull(*args: str) -> Result:
@@ -133,6 +133,87 @@ def test_the_next_command_takes_up_what_a_broken_one_left(hub: Hub, tmp_path: Pa
     assert Path(pulled(REPO)["path"]).read_bytes() == MODEL
     assert hub.downloads()[before:] == [f"bytes={kept}-"]
     assert not (tmp_path / "home/models/.pulls").exists()
+
+
+def left_of_a_broken_pull(hub: Hub, home: Path) -> Path:
+    """The file of what has arrived, of a pull of MODEL that broke off for good."""
+    hub.repositories[REPO] = Repository({"tiny.Q8_0.gguf": MODEL})
+    hub.breaks, hub.break_after = 4, 70_000
+    refused(1, REPO)
+    return next((home / "models/.pulls").rglob("*.incomplete"))
+
+
+def test_what_arrived_is_not_trusted_for_having_arrived(hub: Hub, tmp_path: Path) -> None:
+    begun = left_of_a_broken_pull(hub, tmp_path / "home")
+    begun.write_bytes(b"x" + begun.read_bytes()[1:])
+    assert "its SHA-256 is another" in refused(1, REPO)
+    assert everything(tmp_path / "home") == []
+    assert Path(pulled(REPO)["path"]).read_bytes() == MODEL
+
+
+def test_more_than_the_whole_file_is_thrown_away_and_fetched_anew(hub: Hub, tmp_path: Path) -> None:
+    """No server has a part that begins there."""
+    begun = left_of_a_broken_pull(hub, tmp_path / "home")
+    begun.write_bytes(MODEL + b"and more")
+    before = len(hub.downloads())
+    assert Path(pulled(REPO)["path"]).read_bytes() == MODEL
+    assert hub.downloads()[before:] == [f"bytes={len(MODEL) + 8}-", ""]
+
+
+def test_a_file_that_had_arrived_whole_is_not_fetched_again(hub: Hub, tmp_path: Path) -> None:
+    """Killed between the last byte and the rename."""
+    begun = left_of_a_broken_pull(hub, tmp_path / "home")
+    begun.write_bytes(MODEL)
+    before = len(hub.downloads())
+    assert Path(pulled(REPO)["path"]).read_bytes() == MODEL
+    assert hub.downloads()[before:] == []
+
+
+def test_a_server_that_knows_no_ranges_sends_it_all_again(hub: Hub, tmp_path: Path) -> None:
+    left_of_a_broken_pull(hub, tmp_path / "home")
+    hub.ranges = False
+    assert Path(pulled(REPO)["path"]).read_bytes() == MODEL
+
+
+def test_the_token_goes_to_the_hub_and_not_where_it_leads(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    hub.repositories[REPO] = Repository({"tiny.Q8_0.gguf": MODEL})
+    hub.breaks, hub.break_after = 1, 150_000
+    pulled(REPO)
+    assert set(hub.tokens) == {"Bearer hf_secret"}
+    assert hub.cdn_tokens == ["", ""]
+
+
+def test_a_repository_that_moved_is_followed(hub: Hub) -> None:
+    hub.repositories["new/Name-GGUF"] = Repository({"README.md": b"# hi", "tiny.Q8_0.gguf": MODEL})
+    hub.repositories["new/Weights"] = Repository(CHECKPOINT)
+    hub.renamed = {REPO: "new/Name-GGUF", "old/Weights": "new/Weights"}
+    assert Path(pulled(REPO)["path"]).read_bytes() == MODEL
+    assert {file.name for file in Path(pulled("old/Weights")["path"]).iterdir()} == set(CHECKPOINT)
+
+
+def test_a_large_file_comes_by_plain_http_where_the_hub_offers_another_way_too(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a command: huggingface_hub reads which ways are allowed when it is imported."""
+    pytest.importorskip("hf_xet")
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    left_of_a_broken_pull(hub, tmp_path / "home")
+    hub.xet = True
+    command = [sys.executable, "-m", "toolace_edge", "models", "pull", REPO, "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert Path(json.loads(done.stdout)["path"]).read_bytes() == MODEL
+    assert not [path for _, path, _ in hub.requests if "xet" in path]
+    assert hub.downloads()[-1].startswith("bytes=")
+    assert set(hub.cdn_tokens) == {""}
+
+
+def test_a_hub_that_does_not_say_what_a_file_is_gets_a_sentence(hub: Hub, tmp_path: Path) -> None:
+    hub.repositories[REPO] = Repository({"tiny.Q8_0.gguf": MODEL})
+    hub.etags = False
+    assert f"{REPO} cannot be fetched" in refused(1, REPO)
+    assert Store.default().names() == []
 
 
 def test_wrong_bytes_leave_nothing_behind(hub: Hub, tmp_path: Path) -> None:
@@ -246,6 +327,7 @@ def test_several_ggufs_are_listed_and_chosen_by_kind_or_file(hub: Hub) -> None:
         (None, 2, "There is no repository a/b"),
         (Repository({}, status=401), 1, "private or gated"),
         (Repository({}, status=403, code="GatedRepo"), 1, "private or gated"),
+        (Repository({}, status=429), 1, "answered 429"),
         (Repository({}, status=503), 1, "answered 503"),
         (Repository({}), 2, "holds nothing that can be used"),
         (Repository({"pytorch_model.bin": b"", "config.json": b"{}"}), 2, "pickles"),

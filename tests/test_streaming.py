@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from toolace_edge import formats
-from toolace_edge.formats.streaming import Begun, CallStream, Fragment
+from toolace_edge.formats.streaming import Begun, CallStream, Fragment, Said
 from toolace_edge.messages import ToolCall
 
 from .test_formats import calls_of_tools, text_of
@@ -32,6 +32,14 @@ def followed(name: str, answer: str, step: int) -> list[tuple[str, Any]]:
     return [(name, json.loads("".join(texts))) for name, texts in found]
 
 
+def said(name: str, answer: str, step: int) -> str:
+    """What a stream tells of an answer that must be text."""
+    stream, data = CallStream(formats.get(name)), answer.encode()
+    parts = [part for start in range(0, len(data), step) for part in stream.feed(data[start : start + step])]
+    assert all(isinstance(part, Said) for part in parts)
+    return "".join(part.text for part in parts if isinstance(part, Said))
+
+
 @pytest.mark.parametrize("name", formats.NAMES)
 @settings(max_examples=40, deadline=None)
 @given(calls=calls_of_tools, step=st.integers(1, 9))
@@ -47,7 +55,7 @@ def test_a_string_that_holds_a_call_is_one_string(name: str) -> None:
     call = ToolCall("note", {"text": f"'\"\\{inner}}}])"})
     answer = text_of(fmt.render_answer([call], ""))
     assert followed(name, answer, 1) == [("note", call.arguments)]
-    assert followed(name, text_of(fmt.render_answer((), f"I might write {inner}")), 3) == []
+    assert said(name, text_of(fmt.render_answer((), f"I might write {inner}")), 3) == f"I might write {inner}"
 
 
 def test_fragments_come_while_the_call_is_written() -> None:
@@ -56,3 +64,21 @@ def test_fragments_come_while_the_call_is_written() -> None:
     assert stream.feed('{"a":"é'.encode()[:-1]) == [Fragment(0, '{"a":"')]  # half of a character waits
     assert stream.feed('é"'.encode()[1:]) == [Fragment(0, 'é"')]
     assert stream.feed(b"}}") == [Fragment(0, "}")]
+
+
+@pytest.mark.parametrize("name", formats.NAMES)
+@settings(max_examples=40, deadline=None)
+@given(text=st.text(st.sampled_from("aé🙂 <|end>im_tl\n"), min_size=1).filter(lambda text: text[0] not in "<["))
+@pytest.mark.parametrize("step", [1, 2, 7])
+def test_joined_text_is_what_the_answer_says(name: str, text: str, step: int) -> None:
+    fmt = formats.get(name)
+    answer = text_of(fmt.render_answer((), text))
+    assert said(name, answer, step) == fmt.parse((), answer)[1]
+
+
+def test_text_comes_while_it_is_written_and_its_end_token_never() -> None:
+    stream = CallStream(formats.get("compact"))
+    assert stream.feed(b"<|te") == []
+    assert stream.feed(b"xt|>") == []
+    assert stream.feed(b"Hi <|en") == [Said("Hi ")]
+    assert stream.feed(b"tity <|end|>") == [Said("<|entity ")]

@@ -1,7 +1,8 @@
 """What happens while a request is worked on, one small class each, in the order in which a host meets them.
 
     Prefill*                                                once a step: the prompt is read
-    (Token | CallBegun | ArgumentFragment)*  RoundFinished  once a round: a version of the answer, begun anew each time
+    (Token | CallBegun | ArgumentFragment | TextFragment)*  RoundFinished
+                                                            once a round: a version of the answer, begun anew each time
     CallFinished*  ResultReady*                             once a step: the calls that count, and what they gave
     Finished | Failed                                       last
 
@@ -26,6 +27,7 @@ __all__ = [
     "Prefill",
     "ResultReady",
     "RoundFinished",
+    "TextFragment",
     "Token",
 ]
 
@@ -70,6 +72,15 @@ class ArgumentFragment(Event):
     step: int
     round: int
     index: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class TextFragment(Event):
+    """More of what this round says; an answer that says something calls nothing."""
+
+    step: int
+    round: int
     text: str
 
 

@@ -31,7 +31,8 @@ _ROLES = ("system", "user", "assistant", "tool")
 class Example:
     """One line: the conversation, the tools, the gold calls (none: nothing should be called), and accepted values.
 
-    `refused` says why the tools cannot be used; such a line counts as wrong.
+    `refused` says why the tools cannot be used; such a line counts as wrong. `text` is what the answer says besides,
+    and `line` where it stands in its file, from 1.
     """
 
     id: str
@@ -41,6 +42,8 @@ class Example:
     gold: tuple[ToolCall, ...]
     accept: Sequence[Mapping[str, Any]] | None = None
     refused: str | None = None
+    text: str = ""
+    line: int = 0
 
 
 def read_examples(path: Path, limit: int | None = None) -> Iterator[Example]:
@@ -117,7 +120,8 @@ def _example(line: Any, number: int) -> Example:
     calls_match(gold, gold, accept)  # refuses an `accept` that does not belong to these calls
     tools, refused = _tools(line.get("tools"))
     group = line.get("subset") or line.get("source") or "all"
-    return Example(str(line.get("id", number)), str(group), messages[:-1], tools, gold, accept, refused)
+    name, text = str(line.get("id", number)), messages[-1].content
+    return Example(name, str(group), messages[:-1], tools, gold, accept, refused, text, number)
 
 
 def _tools(entries: Any) -> tuple[tuple[Tool, ...], str | None]:

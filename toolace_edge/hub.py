@@ -26,6 +26,7 @@ from toolace_edge.store import sha256_of
 
 _RETRY_AFTER_S = (1.0, 2.0, 4.0)
 _LISTING_TIMEOUT_S = 30
+_NO_SUCH_RANGE = 416  # the status where a part is asked for that begins behind the end
 _LIBRARY = {"library_name": "toolace-edge", "library_version": __version__}
 _TRUE = ("1", "ON", "YES", "TRUE")  # as huggingface_hub reads its variables
 
@@ -81,7 +82,10 @@ def fetch(listing: Listing, file: HubFile, folder: Path, say: Say) -> StoredFile
 
 
 def _download(listing: Listing, file: HubFile, folder: Path, say: Say) -> Path:
-    """Taken up where it broke off; a broken connection is tried again a few times."""
+    """Taken up where it broke off; a broken connection is tried again a few times.
+
+    What was left may be longer than the file, as after a loss of power: no part is left to ask for, and it begins anew.
+    """
     hub, network_error = _hub(), _import("requests").RequestException
     waits_s = list(_RETRY_AFTER_S)
     while True:
@@ -91,7 +95,10 @@ def _download(listing: Listing, file: HubFile, folder: Path, say: Say) -> Path:
             )
             return Path(path)
         except network_error as error:
-            if not waits_s or getattr(error, "response", None) is not None:
+            response = getattr(error, "response", None)
+            if response is not None and response.status_code == _NO_SUCH_RANGE and _forget_parts(folder):
+                continue
+            if not waits_s or response is not None:
                 raise
             say(f"{file.path}: the connection broke; taking it up again in {waits_s[0]:.0f} s")
             time.sleep(waits_s.pop(0))
@@ -99,6 +106,14 @@ def _download(listing: Listing, file: HubFile, folder: Path, say: Say) -> Path:
             if error.errno is not None:  # the disk's
                 raise
             raise _discarded(folder, listing, file, "its size is another") from error
+
+
+def _forget_parts(folder: Path) -> bool:
+    """Removes what arrived of files that are not whole; whether there was anything."""
+    parts = [part for part in folder.rglob("*.incomplete") if part.stat().st_size]
+    for part in parts:
+        part.unlink()
+    return bool(parts)
 
 
 def _problem(path: Path, file: HubFile, sha256: str) -> str:

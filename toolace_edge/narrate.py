@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from toolace_edge.engines.base import Engine
-from toolace_edge.events import ArgumentFragment, CallBegun, Event, Prefill, RoundFinished, Token
+from toolace_edge.events import ArgumentFragment, CallBegun, Event, Prefill, RoundFinished, TextFragment, Token
 from toolace_edge.formats.base import Format
-from toolace_edge.formats.streaming import Begun, CallStream
+from toolace_edge.formats.streaming import Begun, CallStream, Said
 from toolace_edge.messages import Round, Step
 from toolace_edge.session import Watch
 
@@ -27,6 +27,8 @@ def watch_for(
         for part in stream.feed(engine.decode([token.token])):
             if isinstance(part, Begun):
                 tell(CallBegun(step, number, part.index, part.name))
+            elif isinstance(part, Said):
+                tell(TextFragment(step, number, part.text))
             else:
                 tell(ArgumentFragment(step, number, part.index, part.text))
 

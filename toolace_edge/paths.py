@@ -1,6 +1,7 @@
-"""Where this package keeps things: what it can make again in the cache folder, the user's models in the data folder.
+"""Where this package keeps things: what it can make again in the cache folder, the user's models in the data folder,
+what was typed in the state folder.
 
-Each is named by a variable (TOOLACE_EDGE_CACHE, TOOLACE_EDGE_HOME) or else by the platform.
+A variable names them (TOOLACE_EDGE_CACHE the first, TOOLACE_EDGE_HOME the others), or else the platform.
 """
 
 from __future__ import annotations
@@ -24,6 +25,13 @@ def data_dir() -> Path:
     if chosen := os.environ.get("TOOLACE_EDGE_HOME"):
         return Path(chosen)
     return _platform_dir("XDG_DATA_HOME", ".local/share", "Application Support") / "toolace-edge"
+
+
+def state_dir() -> Path:
+    """The folder of what happened here and nobody would carry elsewhere, as the lines of a chat; it may not exist."""
+    if chosen := os.environ.get("TOOLACE_EDGE_HOME"):
+        return Path(chosen)
+    return _platform_dir("XDG_STATE_HOME", ".local/state", "Application Support") / "toolace-edge"
 
 
 def _platform_dir(variable: str, unix: str, mac: str) -> Path:

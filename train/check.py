@@ -8,11 +8,12 @@ said.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from toolace_edge.errors import DataError
 from toolace_edge.examples import Example, read_examples
 from toolace_edge.schema import check
 
@@ -60,19 +61,28 @@ class Report:
 def examine(path: Path) -> Report:
     """Reads the whole file. DataError only where it cannot go on: a line that is no JSON in the form of the data."""
     report = Report()
-    for number, example in enumerate(read_examples(path), 1):
+    for example in read_examples(path):
         report.lines += 1
         report.sources[example.group] += 1
         problem = _problem(example)
         if problem:
             report.bad += 1
             if len(report.problems) < 20:
-                report.problems.append(f"line {number}: {problem}")
+                report.problems.append(f"line {example.line}: {problem}")
             continue
         report.tools.update(tool.name for tool in example.tools)
         report.kinds.update(_kinds(example))
         _count_values(example, report)
     return report
+
+
+def checked(path: Path) -> Iterator[Example]:
+    """The examples of a file that is to be learned from. DataError with the first line that cannot be."""
+    for example in read_examples(path):
+        if (problem := _problem(example)) is not None:
+            hint = "Correct the line or leave it out; `toolace-edge train check` lists every such line."
+            raise DataError(str(path), example.line, f"{problem}.", hint=hint)
+        yield example
 
 
 def _problem(example: Example) -> str | None:

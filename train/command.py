@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +25,7 @@ def train() -> None:
       toolace-edge train check train.jsonl.gz
       toolace-edge train base --gguf base.gguf --data train.jsonl.gz --out runs/base
       toolace-edge train model --data train.jsonl.gz --base runs/base --out runs/small
+      toolace-edge train tune lora --base Qwen3-0.6B --data train.jsonl --out runs/tuned
     """
 
 
@@ -81,6 +85,57 @@ def model(**options: Any) -> None:
     train_model(**options)
 
 
+@train.command(short_help="Train any model in a Hugging Face folder, or resume.")
+@click.argument("recipe")
+@click.option("--base", type=_folder, required=True, metavar="FOLDER", help="The model: Llama, Qwen, Mistral ...")
+@click.option("--data", type=_file, required=True, metavar="FILE", help="Lines to learn from, .jsonl or .jsonl.gz.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, metavar="FOLDER", help="A run; it is resumed.")
+@click.option("--dev", type=_file, metavar="FILE", help="Lines to watch the loss on.")
+@click.option("--drafts", type=_file, metavar="FILE", help="The model's own drafts, to learn refinement from.")
+@click.option("--only", type=_file, metavar="FILE", help="Ids of the lines to learn from.")
+def tune(recipe: str, **options: Any) -> None:
+    """Train the model in --base on tool calls as RECIPE says (a .toml file, or lora or full, which come along).
+
+    The lines are shown as the runtime will show them. Several GPUs or machines: accelerate launch
+    -m toolace_edge.train tune ...; killed, the same command goes on.
+
+    \b
+    Example:
+      toolace-edge train tune lora --base Qwen3-0.6B --data train.jsonl --out runs/tuned
+    """
+    from .recipes import find_recipe, read_tune
+
+    numbers = read_tune(find_recipe(recipe))
+    _need_torch("train-hf", "torch", "transformers", "accelerate")
+    from .any_base import tune as tune_model
+
+    result = tune_model(numbers, **options)
+    if os.environ.get("RANK", "0") == "0":  # of several processes, one speaks
+        click.echo(json.dumps(result))
+
+
+@train.command(short_help="ToolACE-R: sample, select, train, and again.")
+@click.argument("recipe")
+@click.option("--base", type=_folder, required=True, metavar="FOLDER", help="The model to start from.")
+@click.option("--data", type=_file, required=True, metavar="FILE", help="Lines to choose from, .jsonl or .jsonl.gz.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, metavar="FOLDER", help="A run; it is resumed.")
+@click.option("--dev", type=_file, metavar="FILE", help="Lines to measure each round on.")
+def rounds(**options: Any) -> None:
+    """Train the model in --base on what it can learn, round after round, as RECIPE says (a .toml file, or rounds).
+
+    log.jsonl and rounds.svg in the folder tell each round's selection, pass rates, losses and dev figures;
+    killed, the same command goes on.
+
+    \b
+    Example:
+      toolace-edge train rounds rounds --base Qwen3-0.6B --data train.jsonl --dev dev.jsonl --out r
+    """
+    _need_torch("train-hf", "torch", "transformers", "accelerate")
+    from .rounds_command import run
+
+    run(**options)
+
+
 @train.command("check", short_help="What a file of training lines contains and lacks.")
 @click.argument("data", type=_file)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, for programs.")
@@ -91,8 +146,6 @@ def check_(data: Path, as_json: bool) -> None:
     Example:
       toolace-edge train check my_lines.jsonl
     """
-    import json
-
     from .check import examine
 
     report = examine(data)
@@ -160,8 +213,7 @@ def select(**options: Any) -> None:
     choose(**options)
 
 
-def _need_torch() -> None:
-    try:
-        import torch  # noqa: F401
-    except ImportError as error:
-        raise MissingDependency("torch", "train") from error
+def _need_torch(extra: str = "train", *packages: str) -> None:
+    for package in packages or ("torch",):
+        if find_spec(package) is None:
+            raise MissingDependency(package, extra)

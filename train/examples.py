@@ -43,19 +43,23 @@ def read_examples(path: Path) -> Iterator[Example]:
     with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as lines:
         for number, line in enumerate(lines, 1):
             try:
-                yield example_from(json.loads(line))
+                yield example_from(json.loads(line), str(number))
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 raise DataError(str(path), number, f"not a training line ({type(error).__name__}: {error})") from error
 
 
-def example_from(record: Mapping[str, Any]) -> Example:
-    """One parsed line. Arguments are put into the order of the tool's properties, in which a grammar writes them."""
+def example_from(record: Mapping[str, Any], number: str = "") -> Example:
+    """One parsed line; without an id of its own its `number` is that.
+
+    Arguments are put into the order of the tool's properties, in which a grammar writes them.
+    """
     tools = tuple(_tool(entry["function"]) for entry in record["tools"])
     by_name = {tool.name: tool for tool in tools}
     messages = tuple(_message(entry, by_name) for entry in record["messages"])
     if not messages or messages[-1].role != "assistant":
         raise ValueError("the last message must be the assistant's answer")
-    return Example(record.get("source", "user"), tools, messages[:-1], messages[-1].calls, str(record.get("id", "")))
+    name = str(record.get("id", number))
+    return Example(record.get("source", "user"), tools, messages[:-1], messages[-1].calls, name)
 
 
 def _tool(function: Mapping[str, Any]) -> Tool:
@@ -67,7 +71,9 @@ def _message(entry: Mapping[str, Any], by_name: Mapping[str, Tool]) -> Message:
     for item in entry.get("tool_calls") or ():
         function = item["function"]
         tool = by_name.get(function["name"])
-        calls.append(ToolCall(function["name"], ordered(function["arguments"], tool)))
+        arguments = function["arguments"]
+        arguments = json.loads(arguments) if isinstance(arguments, str) else arguments  # OpenAI's own form is a text
+        calls.append(ToolCall(function["name"], ordered(arguments, tool)))
     return Message(entry["role"], entry.get("content") or "", tuple(calls))
 
 

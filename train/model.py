@@ -45,22 +45,40 @@ class Block(nn.Module):
         self.gate_up = nn.Linear(c.width, 2 * c.ffn, bias=False)
         self.down = nn.Linear(c.ffn, c.width, bias=False)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor) -> Tensor:
-        x = x + self.attend(rms_norm(x, self.norm1, self.c.eps), cos, sin, mask)
-        gate, up = self.gate_up(rms_norm(x, self.norm2, self.c.eps)).chunk(2, -1)
-        return x + cast(Tensor, self.down(F.silu(gate) * up))
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor, rounded: bool = False) -> Tensor:
+        enter = q8_0 if rounded else _same
+        x = x + self.attend(rms_norm(x, self.norm1, self.c.eps), cos, sin, mask, rounded)
+        gate, up = self.gate_up(enter(rms_norm(x, self.norm2, self.c.eps))).chunk(2, -1)
+        return x + cast(Tensor, self.down(enter(F.silu(gate) * up)))
 
-    def attend(self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor) -> Tensor:
+    def attend(self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor, rounded: bool = False) -> Tensor:
+        enter = q8_0 if rounded else _same
         b, n, _ = x.shape
         c = self.c
-        q, k, v = self.qkv(x).split([c.n_heads * c.head_dim, c.n_kv_heads * c.head_dim, c.n_kv_heads * c.head_dim], -1)
+        kv = c.n_kv_heads * c.head_dim
+        q, k, v = self.qkv(enter(x)).split([c.n_heads * c.head_dim, kv, kv], -1)
         q = rotate(q.view(b, n, c.n_heads, c.head_dim), cos, sin).transpose(1, 2)
         k = rotate(k.view(b, n, c.n_kv_heads, c.head_dim), cos, sin).transpose(1, 2)
         v = v.view(b, n, c.n_kv_heads, c.head_dim).transpose(1, 2)
         group = c.n_heads // c.n_kv_heads
         k, v = k.repeat_interleave(group, 1), v.repeat_interleave(group, 1)
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-        return cast(Tensor, self.out(y.transpose(1, 2).reshape(b, n, c.n_heads * c.head_dim)))
+        return cast(Tensor, self.out(enter(y.transpose(1, 2).reshape(b, n, c.n_heads * c.head_dim))))
+
+
+def q8_0(x: Tensor) -> Tensor:
+    """`x` [..., n] as both engines round it before a quantized matrix: blocks of 32 integers -127..127 of one scale.
+
+    The gradient passes as if nothing were rounded, so that the network learns to bear it.
+    """
+    blocks = x.detach().float().reshape(*x.shape[:-1], -1, 32)
+    scale = blocks.abs().amax(-1, keepdim=True).clamp(min=1e-20) / 127
+    rounded = ((blocks / scale).round() * scale).reshape(x.shape).to(x.dtype)
+    return x + (rounded - x.detach())
+
+
+def _same(x: Tensor) -> Tensor:
+    return x
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
@@ -81,6 +99,7 @@ class Llama(nn.Module):
         self.embed = nn.Embedding(c.vocab_size, c.width)
         self.blocks = nn.ModuleList(Block(c) for _ in range(c.n_layers))
         self.norm = nn.Parameter(torch.ones(c.width))
+        self.rounded = False  # whether what enters a matrix is rounded as the engines round it
         self.reset()
 
     def reset(self) -> None:
@@ -101,8 +120,9 @@ class Llama(nn.Module):
         angles = positions.float()[..., None, None] * freqs
         cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
         for block in self.blocks:
-            x = block(x, cos, sin, mask)
-        return rms_norm(x, self.norm, self.c.eps)
+            x = block(x, cos, sin, mask, self.rounded)
+        x = rms_norm(x, self.norm, self.c.eps)
+        return q8_0(x) if self.rounded else x
 
 
 def to_hugging_face(state: dict[str, Tensor], c: ModelConfig, folder: Path) -> None:

@@ -29,6 +29,7 @@ from .model import Llama, ModelConfig, from_hugging_face, load_checkpoint, read_
 from .optim import Optimizer, q4_0, warmup_stable_decay
 from .packs import Row, Tree, lay_out
 from .rendering import Renderer
+from .smooth import channel_sizes, smooth
 from .tokenizer import save_tokenizer, train_tokenizer
 
 LEARNED_SHARE = 0.34  # of a batch's positions; the loss is computed on so many, always, to keep shapes fixed
@@ -97,6 +98,7 @@ class Run:
         self, out: Path, config: ModelConfig, steps: int, seed: int, base: Path | None, q4_from: float
     ) -> None:
         self.out, self.steps, self.seed, self.start, self.q4_from = out, steps, seed, 0, q4_from
+        self.smoothed = False
         out.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(seed)
         checkpoint = out / "checkpoint.safetensors"
@@ -104,6 +106,7 @@ class Run:
         if checkpoint.exists():
             config, tensors, facts = load_checkpoint(checkpoint)
             self.start = int(facts["step"])  # type: ignore[call-overload]
+            self.smoothed = bool(facts.get("smoothed"))
         self.model = Llama(config)
         if base is not None and not tensors:
             self.model.load_state_dict(from_hugging_face(base)[1])
@@ -126,9 +129,19 @@ class Run:
     def save(self, step: int) -> None:
         state = self.optimizer.state()
         tensors = {f"{group}/{k}": v for group in ("masters", "first", "second") for k, v in state[group].items()}
-        save_checkpoint(self.out / "checkpoint.safetensors", self.model.c, tensors, {"step": step, "seed": self.seed})
+        facts: dict[str, object] = {"step": step, "seed": self.seed, "smoothed": self.smoothed}
+        save_checkpoint(self.out / "checkpoint.safetensors", self.model.c, tensors, facts)
         deployed = {name: self.optimizer.deployed(name) for name in self.optimizer.masters}
         to_hugging_face(deployed, self.model.c, self.out / "hf")
+
+    def enter_grid(self, data: Mapping[str, Tensor]) -> None:
+        """Once, before the first step whose weights are rounded: outliers of the activations go into the weights."""
+        mask = look_mask(data["tree"], data["branch"])
+        sizes = channel_sizes(self.model, lambda: self.model.hidden(data["ids"], data["positions"], mask))
+        state = self.optimizer.state()
+        smooth(((state["masters"], 1), (state["first"], -1), (state["second"], -2)), sizes)
+        self.optimizer.load(state)
+        self.smoothed = True
 
     def train(
         self, stream: Iterator[Any], dev: Sequence[tuple[str, Row]], *, every: int, minutes_a_save: float
@@ -143,12 +156,15 @@ class Run:
             answers += int(batch.pop("answers"))
             data = {name: torch.from_numpy(array) for name, array in batch.items()}
             at = chosen_positions(data["weights"], generator)
+            self.optimizer.grid = self._grid(step)
+            if self.optimizer.grid is not None and not self.smoothed:
+                self.enter_grid(data)
+            self.model.rounded = self.optimizer.grid is not None
             loss = loss_fn(
                 self.model, data["ids"], data["positions"], look_mask(data["tree"], data["branch"]), at,
                 data["targets"].reshape(-1)[at], data["weights"].reshape(-1)[at],
             )  # fmt: skip
             loss.backward()  # type: ignore[no-untyped-call]
-            self.optimizer.grid = self._grid(step)
             self.optimizer.step(warmup_stable_decay(step / self.steps))
             recent.append(float(loss.detach()))
             tokens += data["ids"].numel()

@@ -21,9 +21,11 @@ from toolace_edge.messages import Message, Tool, ToolCall
 from .augment import corrupt, restyle
 from .chatter import chatter
 from .examples import Example, flat_name, ordered
+from .history import exchange
 from .made import Made
 from .own_tools import OwnTools
 from .rendering import Piece, Renderer, without_weights
+from .several import of_several_tools
 from .synth import Synthesizer
 
 
@@ -37,8 +39,12 @@ class Mix:
     distractors: int = 3  # at most so many others
     no_call: float = 0.35  # for each request that calls, one that should not, this often
     refine: float = 0.12  # branches that rewrite a draft
+    refine_own: float = 0.6  # the same where the model's own draft of the request is known
     unchanged: float = 0.5  # of those, drafts that are right already
     keep_descriptions: float = 0.7
+    several: float = 0.25  # of the requests for made tools, those for several of them at once
+    history: float = 0.0  # of the requests that begin a conversation, those that shall follow another one
+    done: float = 0.0  # for each request that calls, one whose results are there, this often
     read: float = 0.0  # weight of predicting the request's own words
     own: float = 0.05  # trees of the program's own tools
 
@@ -137,6 +143,8 @@ class Packer:
         room -= len(head.ids)
         for example in scene.examples:
             room = self._add(branches, self._branch(example, scene, mix), room)
+            if self.rng.random() < mix.done:
+                room = self._add(branches, self._finished(example, scene), room)
             if self.rng.random() < mix.no_call:
                 room = self._add(branches, self._no_call(scene, mix), room)
         self.said.extend(scene.examples)
@@ -161,8 +169,19 @@ class Packer:
             near = made[0] if self.rng.random() < 0.4 else None
             made.append(self.synth.make_tool(near))
         made = list({one.tool.name: one for one in made}.values())
-        examples = [self.synth.asked(self.rng.choice(made)) for _ in range(self.rng.randint(1, 5))]
+        examples = [self._asked_of(made, mix) for _ in range(self.rng.randint(1, 5))]
         return Scene([one.tool for one in made], examples, made)
+
+    def _asked_of(self, made: Sequence[Made], mix: Mix) -> Example:
+        """A request for one of `made`, or for some of them at once."""
+        if len(made) > 1 and self.rng.random() < mix.several:
+            chosen = self.rng.sample(made, min(len(made), self.rng.choice((2, 2, 2, 3))))
+            if self.rng.random() < 0.2:
+                chosen.append(self.rng.choice(chosen))
+            together = of_several_tools(self.synth, chosen)
+            if together is not None:
+                return together
+        return self.synth.asked(self.rng.choice(made))
 
     def _found_scene(self, mix: Mix) -> Scene:
         """A found line with its tools or some of them, and more lines that call one of these."""
@@ -209,12 +228,33 @@ class Packer:
         calls = _renamed(example.calls, scene.rename)
         if calls is None:
             return None
-        context = self._context(example, scene.shown, mix)
+        context = self._before(example, scene, mix) + self._context(example, scene.shown, mix)
         answer = self.renderer.answer(calls, scene.shown)
-        if self.rng.random() >= mix.refine:
+        if self.rng.random() >= (mix.refine_own if example.request in self.drafts else mix.refine):
             return context + answer
         draft = without_weights(self.renderer.answer(self._draft(example, calls, scene, mix), scene.shown))
         return context + draft + self.renderer.refine() + answer
+
+    def _before(self, example: Example, scene: Scene, mix: Mix) -> Piece:
+        """At times an earlier request to the same tools, its calls and their results."""
+        earlier = self.rng.choice(scene.examples)
+        if len(example.messages) > 1 or self.rng.random() >= mix.history or earlier.request == example.request:
+            return Piece([], [])
+        calls = _renamed(earlier.calls, scene.rename)
+        if calls is None or len(earlier.messages) > 1:
+            return Piece([], [])
+        said = exchange(self.rng, earlier.request, calls, self.synth.values.lexicon)
+        return self.renderer.messages(said, scene.shown)
+
+    def _finished(self, example: Example, scene: Scene) -> Piece | None:
+        """The request was called for and the results are there: nothing more is to be called."""
+        calls = _renamed(example.calls, scene.rename)
+        if not calls or len(example.messages) > 1:
+            return None
+        said = exchange(self.rng, example.request, calls, self.synth.values.lexicon)
+        if said[-1].role == "assistant":
+            said.pop()
+        return self.renderer.messages(said, scene.shown) + self.renderer.answer((), scene.shown)
 
     def _context(self, example: Example, tools: Sequence[Tool], mix: Mix) -> Piece:
         piece = self.renderer.messages(example.messages, tools)

@@ -41,10 +41,11 @@ def pairs(records: Iterable[Record], *, unchanged: float = 0.5, seed: int = 0) -
 
 
 def write_drafts(pairs_: Sequence[Pair], out: Path) -> None:
-    """The file that `train model --drafts` reads."""
+    """The file that `--drafts` of `train model` and `train tune` reads."""
     partial = out.with_suffix(".part")
     with partial.open("w", encoding="utf-8") as file:
         for pair in pairs_:
-            record = {"request": pair.request, "calls": calls_as_json(pair.draft), "right": pair.right}
+            calls = calls_as_json(pair.draft)
+            record = {"id": pair.id, "request": pair.request, "calls": calls, "right": pair.right}
             file.write(json.dumps(record, ensure_ascii=False) + "\n")
     partial.rename(out)

@@ -18,6 +18,7 @@ from toolace_edge.messages import Message, Tool, ToolCall
 from .api_tools import ApiTools
 from .examples import Example
 from .made import Made, Noun, Slot
+from .several import of_one_tool
 from .synth_values import Value, ValueMaker
 
 BANK = Path(__file__).with_name("synth_bank.txt")
@@ -180,13 +181,13 @@ class Synthesizer:
                 return None
             missing = rng.choice(required)
         values = {slot.name: self.values.make(slot.noun.kind, slot.noun.choices) for slot in said}
-        phrases = [self._phrase(slot, values[slot.name]) for slot in said if slot is not missing]
+        phrases = [self.phrase(slot, values[slot.name]) for slot in said if slot is not missing]
         if rng.random() < 0.6:
             rng.shuffle(phrases)
-        text = self._sentence(made, phrases)
+        text = self.sentence(made, phrases)
         return text, {slot.name: values[slot.name].value for slot in made.slots if slot in said}
 
-    def _phrase(self, slot: Slot, value: Value) -> str:
+    def phrase(self, slot: Slot, value: Value) -> str:
         rng, noun = self.rng, slot.noun
         word = rng.choice((slot.word, slot.word, rng.choice(noun.words)))
         if noun.kind == "bool":
@@ -236,7 +237,7 @@ class Synthesizer:
             )
         )
 
-    def _sentence(self, made: Made, phrases: list[str]) -> str:
+    def sentence(self, made: Made, phrases: list[str]) -> str:
         rng = self.rng
         verb, thing = rng.choice((made.verb, self._other_verb(made.verb))), made.thing
         head = rng.choice(
@@ -285,35 +286,11 @@ class Synthesizer:
 
     def asked(self, made: Made) -> Example:
         """A request for `made`, one in four for several calls of it."""
-        return self.parallel(made, 1 if self.rng.random() < 0.75 else self.rng.choice((2, 2, 2, 3, 3, 4)))
-
-    def parallel(self, made: Made, count: int) -> Example:
-        if count == 1:
-            text, arguments = self.request(made) or ("", {})
-            call = ToolCall(made.tool.name, arguments)
-            return Example("synth", (made.tool,), (Message("user", text),), (call,))
-        said = [slot for slot in made.slots if slot.required or self.rng.random() < 0.3]
-        shared = {
-            s.name: self.values.make(s.noun.kind, s.noun.choices)
-            for s in said
-            if len(said) > 1 and self.rng.random() < 0.3
-        }
-        if len(shared) == len(said):
-            shared.popitem()
-        rows = [
-            {s.name: shared.get(s.name) or self.values.make(s.noun.kind, s.noun.choices) for s in said}
-            for _ in range(count)
-        ]
-        parts = [_join(self.rng, [self._phrase(s, row[s.name]) for s in said if s.name not in shared]) for row in rows]
-        common = [self._phrase(s, shared[s.name]) for s in said if s.name in shared]
-        joiner = self.rng.choice((", and ", "; ", ", then ", " and also ", " and ", ". Also "))
-        text = self._sentence(
-            made, [*common, joiner.join(parts)] if self.rng.random() < 0.7 else [joiner.join(parts), *common]
-        )
-        if self.rng.random() < 0.3:
-            text = self.rng.choice((f"{count} times: ", "do this for all of them: ", "for each: ")) + text
-        calls = tuple(ToolCall(made.tool.name, {k: v.value for k, v in row.items()}) for row in rows)
-        return Example("synth_parallel", (made.tool,), (Message("user", text),), calls)
+        if self.rng.random() < 0.25:
+            return of_one_tool(self, made, self.rng.choice((2, 2, 2, 3, 3, 4)))
+        text, arguments = self.request(made) or ("", {})
+        call = ToolCall(made.tool.name, arguments)
+        return Example("synth", (made.tool,), (Message("user", text),), (call,))
 
     def lacking(self, made: Made) -> Example | None:
         """A request for `made` that leaves a required value unsaid: nothing should be called."""

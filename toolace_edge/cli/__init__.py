@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _COMMANDS = {
     "run": "toolace_edge.cli.run:run",
+    "chat": "toolace_edge.cli.chat:chat",
     "tools": "toolace_edge.cli.tools:tools",
     "models": "toolace_edge.cli.models:models",
     "eval": "toolace_edge.cli.measure:evaluate",
@@ -59,11 +60,9 @@ class _Failure(click.ClickException):
         self.exit_code = exit_code  # type: ignore[misc]  # click means an instance to have its own
 
     def show(self, file: Any = None) -> None:
-        from toolace_edge.cli.output import echo_styled
+        from toolace_edge.cli.output import print_error
 
-        echo_styled(("Error: ", {"fg": "red", "bold": True}), (self.message, {}), err=True, color=self.show_color)
-        if self.hint:
-            echo_styled(("Hint: ", {"fg": "yellow"}), (self.hint, {}), err=True, color=self.show_color)
+        print_error(self.message, self.hint, self.show_color)
 
 
 @contextmanager

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 if TYPE_CHECKING:
+    from toolace_edge.policy import Policy
     from toolace_edge.sampling import Sampling
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -35,7 +37,7 @@ model_options = _all(
         "format_name",
         type=_FORMATS,
         metavar="NAME",
-        help="compact, toolace or hermes, where the model's file does not say.",
+        help="Where the model does not say: compact, toolace, hermes.",
     ),
     click.option(
         "--rounds", type=click.IntRange(0, 32), default=3, metavar="N", help="Refinements at most. [default: 3]"
@@ -48,7 +50,7 @@ retrieval_options = click.option(
     "top_tools",
     type=click.IntRange(0),
     metavar="N",
-    help="Offer only the N tools that suit the request best; 0: all. [default: all, or 8 where not all fit]",
+    help="Offer the N best; 0: all. [default: all, or 8]",
 )
 
 _FILE = click.Path(path_type=Path)
@@ -62,6 +64,49 @@ source_options = _all(
     click.option("--mcp", multiple=True, type=_FILE, metavar="FILE", help="MCP servers, as in mcp.json."),
     click.option("--only", multiple=True, metavar="GLOB", help="Of --openapi and --mcp, only these."),
 )
+
+policy_options = _all(
+    click.option("--allow", multiple=True, metavar="PATTERN", help="Run calls of these tools without asking."),
+    click.option("--ask", multiple=True, metavar="PATTERN", help="Ask before each call of these."),
+    click.option("--deny", multiple=True, metavar="PATTERN", help="Never run these."),
+    click.option("--yes", is_flag=True, help="Run what none of these three names without asking."),
+)
+
+
+def policies_from(options: dict[str, Any], names: Sequence[str], *, otherwise: Policy) -> dict[str, Policy]:
+    """The flags of `policy_options`, taken out of `options`, as rules for the tools of these names.
+
+    Of several patterns that fit a tool the strictest counts, so that the order of flags does not matter; `*` alone is
+    for what no other fits, and `otherwise` for what nothing is said about. UsageError where a pattern fits no tool.
+    """
+    words: tuple[Policy, ...] = ("deny", "ask", "allow")
+    given = [(pattern, word) for word in words for pattern in options.pop(word)]
+    rest: Policy = "allow" if options.pop("yes") else otherwise
+    rules: dict[str, Policy] = {}
+    for pattern, word in given:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            raise click.UsageError(f"--{word} {pattern}: no tool has such a name. The tools are: {', '.join(names)}.")
+        rules.setdefault(pattern, word)
+    rest = rules.pop("*", rest)
+    return {**rules, "*": rest}
+
+
+def are_policies_given(options: Mapping[str, Any]) -> bool:
+    return any(options[name] for name in ("allow", "ask", "deny", "yes"))
+
+
+def check_somebody_can_be_asked(rules: Mapping[str, Policy], names: Sequence[str], *, terminal: bool) -> None:
+    """UsageError where a rule wants to ask and there is no terminal."""
+    from toolace_edge.policy import by_name
+
+    asked = [name for name in names if by_name(rules, name, "ask") == "ask"]
+    if asked and not terminal:
+        more = f" and {len(asked) - 3} more" if len(asked) > 3 else ""
+        raise click.UsageError(
+            f"Calls of {', '.join(asked[:3])}{more} run only after a question, and here is no terminal to ask at: "
+            "give --yes, or --allow or --deny for these (a name, a pattern, * for all the rest)."
+        )
+
 
 sampling_options = _all(
     click.option(

@@ -48,6 +48,13 @@ def echo_styled(*parts: Styled, err: bool = False, color: bool | None = None) ->
     _write("".join(click.style(plain(text), **style) for text, style in parts), err, color)
 
 
+def print_error(message: str, hint: str = "", color: bool | None = None) -> None:
+    """A sentence and a hint on stderr, nothing else."""
+    echo_styled(("Error: ", {"fg": "red", "bold": True}), (message, {}), err=True, color=color)
+    if hint:
+        echo_styled(("Hint: ", {"fg": "yellow"}), (hint, {}), err=True, color=color)
+
+
 def _write(text: str, err: bool, color: bool | None = None) -> None:
     encoding = getattr(sys.stderr if err else sys.stdout, "encoding", None) or "utf-8"
     try:
@@ -94,11 +101,12 @@ def _retrieval_json(retrieval: Retrieval) -> dict[str, Any]:
 def run_json(run: Run) -> dict[str, Any]:
     """The object that `run --execute --json` prints: every call, the last words, why it ended, and each step.
 
-    `confidence` and `rounds` are the last answer's.
+    `confidence` and `rounds` are the last answer's, and missing where the run was cancelled before there was one.
     """
     steps = [{**answer_json(step.answer), "results": [_result_json(one) for one in step.results]} for step in run.steps]
     whole = {"calls": calls_json(run.calls), "text": run.text, "stop": run.stop, "usage": usage_json(run.usage)}
-    return {**answer_json(run.steps[-1].answer), **whole, "steps": steps}
+    last = answer_json(run.steps[-1].answer) if run.steps else {}
+    return {**last, **whole, "steps": steps}
 
 
 def _result_json(result: ToolResult) -> dict[str, Any]:
@@ -139,9 +147,10 @@ def print_retrieval(answer: Answer) -> None:
         echo(f"{answer.retrieval} --top-k sets how many.", err=True)
 
 
-def print_trace(answer: Answer) -> None:
+def print_trace(answer: Answer, tokens: bool = True) -> None:
     """Each round on stderr: what it cost, then its tokens, each marked by who chose it."""
-    echo_styled((TRACE_LEGEND, {"dim": True}), err=True)
+    if tokens:
+        echo_styled((TRACE_LEGEND, {"dim": True}), err=True)
     for number, one in enumerate(answer.rounds):
         usage = one.usage
         confidence = "" if one.confidence is None else f", confidence {one.confidence:.2f}"
@@ -151,7 +160,8 @@ def print_trace(answer: Answer) -> None:
             f"{(usage.prefill_s + usage.decode_s) * 1000:.0f} ms{confidence}",
             err=True,
         )
-        echo_styled(("  ", {}), *map(_mark, one.steps), err=True)
+        if tokens:
+            echo_styled(("  ", {}), *map(_mark, one.steps), err=True)
     echo(f"stopped: {answer.stop}", err=True)
 
 

@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from toolace_edge.cli import App, pass_app, sources
-from toolace_edge.cli.options import model_options, retrieval_options, sampling_from, sampling_options, source_options
+from toolace_edge.cli.options import (
+    are_policies_given,
+    check_somebody_can_be_asked,
+    model_options,
+    policies_from,
+    policy_options,
+    retrieval_options,
+    sampling_from,
+    sampling_options,
+    source_options,
+)
 from toolace_edge.cli.output import answer_json, echo, print_answer, print_retrieval, print_trace, to_json
 from toolace_edge.errors import BudgetError, InputError
 from toolace_edge.messages import is_text
@@ -32,10 +42,10 @@ _SAY_WHAT = 'Say what you want: toolace-edge run "set a timer for 10 minutes".'
 @model_options
 @retrieval_options
 @click.option("--tool-choice", default="auto", metavar="CHOICE", help="auto, none, required, or a tool's name.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object: the answer, its rounds, what it cost.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object: answer, rounds, cost.")
 @click.option("--trace", is_flag=True, help="Show every round token by token on stderr.")
 @click.option("--execute", is_flag=True, help="Run the calls and print the results.")
-@click.option("--yes", is_flag=True, help="With --execute: do not ask before each call.")
+@policy_options
 @click.option("--max-steps", type=click.IntRange(1, 100), metavar="N", help="With --execute: answers. [default: 1]")
 @sampling_options
 @pass_app
@@ -55,31 +65,30 @@ def run(
     as_json: bool,
     trace: bool,
     execute: bool,
-    yes: bool,
     max_steps: int | None,
     max_tokens: int,
     **options: Any,
 ) -> None:
-    """Turn REQUEST (or standard input) into tool calls, or into none where no tool fits.
+    """Turn REQUEST (or standard input) into tool calls, or into none.
 
     \b
     Example:
       toolace-edge run "set a timer for 10 minutes"
       echo "weather in Oslo?" | toolace-edge run --tools my_tools.json --json
     """
-    from toolace_edge.builtin import BUILTIN_TOOLS
     from toolace_edge.cli.acting import act
-    from toolace_edge.tools import load_tools
 
     from_sources = {name: options.pop(name) for name in sources.NAMES}
-    given = sources.are_given(from_sources)
-    ask = given and not yes
-    _check_execute(execute, tools, max_steps, ask=ask, piped=request in (None, "-"))
+    _check_execute(execute, tools, max_steps, are_policies_given(options))
     words = _request(request)
-    with sources.opened(from_sources, accept_changes=accept_changes) as opened_sources:
-        functions = sources.usable(opened_sources, skip_unsupported=skip_unsupported) if given else BUILTIN_TOOLS
-        listed = load_tools(tools) if tools is not None else ()
-        toolset = load_tools([*listed, *(functions if given or tools is None else ())])
+    with sources.opened_tools(
+        tools, from_sources, skip_unsupported=skip_unsupported, accept_changes=accept_changes
+    ) as (functions, toolset):
+        names = [one.name for one in toolset]
+        rules = policies_from(options, names, otherwise="ask" if sources.are_given(from_sources) else "allow")
+        if execute:
+            at_terminal = request not in (None, "-") and sys.stdin is not None and sys.stdin.isatty()
+            check_somebody_can_be_asked(rules, names, terminal=at_terminal)
         choice, chosen_sampling = _choice(tool_choice, toolset), sampling_from(options)
         with app.open_model(model, format_name=format_name, threads=threads) as opened:
             settings = {
@@ -88,7 +97,7 @@ def run(
             }  # fmt: skip
             if execute:
                 steps = max_steps or 1
-                well = act(opened, functions, words, settings, ask=ask, max_steps=steps, trace=trace, as_json=as_json)
+                well = act(opened, functions, words, settings, rules, max_steps=steps, trace=trace, as_json=as_json)
                 click.get_current_context().exit(0 if well else 1)
             answer = opened.session(toolset, **settings).complete(words)
     print_retrieval(answer)
@@ -100,15 +109,14 @@ def run(
         print_answer(answer)
 
 
-def _check_execute(execute: bool, tools: Path | None, max_steps: int | None, *, ask: bool, piped: bool) -> None:
+def _check_execute(execute: bool, tools: Path | None, max_steps: int | None, with_policies: bool) -> None:
     if not execute:
         if max_steps is not None:
             raise click.UsageError("--max-steps is for --execute: without it nothing runs, and there is one answer.")
-        return
-    if tools:
+        if with_policies:
+            raise click.UsageError("--allow, --ask, --deny and --yes are for --execute: without it nothing runs.")
+    elif tools:
         raise click.UsageError("--execute runs calls, and a file only describes tools: leave out --tools.")
-    if ask and (piped or sys.stdin is None or not sys.stdin.isatty()):
-        raise click.UsageError("--execute asks before each call, and here is no terminal to ask at: give --yes.")
 
 
 def _choice(text: str, tools: Sequence[Tool]) -> ToolChoice:

@@ -1,4 +1,4 @@
-"""What `run` and `tools` do with --functions, --plugin, --openapi and --mcp: open, report, refuse, ask."""
+"""What `run`, `chat` and `tools` do with --functions, --plugin, --openapi and --mcp: open, report, refuse, ask."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,7 +16,7 @@ from toolace_edge.cli.output import echo, plain
 from toolace_edge.errors import SchemaError, ToolError
 
 if TYPE_CHECKING:
-    from toolace_edge.messages import ToolCall
+    from toolace_edge.messages import Tool, ToolCall
     from toolace_edge.sources import Sources
 
 Functions = tuple[Callable[..., Any], ...]
@@ -38,6 +39,22 @@ def opened(options: Mapping[str, Any], *, accept_changes: bool = False) -> Itera
         raise click.UsageError("--base-url and --only say more about --openapi or --mcp: give one of these.")
     with _ended_by_sigterm(), open_sources(**options, accept_changes=accept_changes) as sources:
         yield sources
+
+
+@contextmanager
+def opened_tools(
+    file: Path | None, options: Mapping[str, Any], *, skip_unsupported: bool, accept_changes: bool
+) -> Iterator[tuple[Functions, tuple[Tool, ...]]]:
+    """What may run, and everything that the model is told of: also what `file` describes; else the built-in tools."""
+    from toolace_edge.builtin import BUILTIN_TOOLS
+    from toolace_edge.tools import load_tools
+
+    given = are_given(options)
+    with opened(options, accept_changes=accept_changes) as sources:
+        functions: Functions = () if file is not None or given else BUILTIN_TOOLS
+        if given:
+            functions = usable(sources, skip_unsupported=skip_unsupported)
+        yield functions, load_tools([*(load_tools(file) if file is not None else ()), *functions])
 
 
 @contextmanager

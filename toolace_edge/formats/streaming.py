@@ -1,7 +1,8 @@
-"""Calls while they are being written: which one has begun, and its arguments piece by piece.
+"""An answer while it is being written: which call has begun, and its arguments or the text piece by piece.
 
 It follows the bytes of an answer that a grammar holds, so it only has to find where arguments begin and end: behind a
-format's opening, at the bracket that closes them. What stands inside a string is skipped, whatever it looks like.
+format's opening, at the bracket that closes them. What stands inside a string is skipped, whatever it looks like. An
+answer that does not begin as one that calls is text.
 """
 
 from __future__ import annotations
@@ -21,17 +22,21 @@ _JSON_NAME = rb'("(?:[^"\\]|\\.)*")'
 class _Form:
     """How a format's calls look: what an answer that calls begins with; a call up to its arguments, its name a group.
 
-    `inside` is how many brackets that opening leaves open. `json`: the arguments are JSON as they stand.
+    `inside` is how many brackets that opening leaves open. `json`: the arguments are JSON as they stand. `text` is what
+    stands before the text of an answer that has one.
     """
 
     start: bytes
     opening: re.Pattern[bytes]
     inside: int
     json: bool
+    text: bytes = b""
 
 
 _FORMS = {
-    "compact": _Form(b"<|call|>", re.compile(rb'<\|call\|>\{"name":' + _JSON_NAME + rb',"arguments":\Z'), 0, True),
+    "compact": _Form(
+        b"<|call|>", re.compile(rb'<\|call\|>\{"name":' + _JSON_NAME + rb',"arguments":\Z'), 0, True, b"<|text|>"
+    ),
     "hermes": _Form(
         b"<tool_call>", re.compile(rb'<tool_call>\n\{"name": ' + _JSON_NAME + rb', "arguments": \Z'), 0, True
     ),
@@ -55,14 +60,26 @@ class Fragment:
     text: str
 
 
+@dataclass(frozen=True, slots=True)
+class Said:
+    """More of the text of an answer that calls nothing."""
+
+    text: str
+
+
+Part = Begun | Fragment | Said
+
+
 class CallStream:
     """Follows one answer. Where a format does not write JSON, a call's arguments come as one fragment at their end."""
 
     def __init__(self, fmt: Format) -> None:
         self._format, self._form = fmt, _FORMS[fmt.name]
+        self._end_token = fmt.end.encode()
         self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode
         self._calls: bool | None = None  # whether this answer calls: not known before its first bytes
-        self._outside = bytearray()  # since the last call
+        self._outside = bytearray()  # since the last call; of a text, what is not told yet
+        self._before_text = self._form.text
         self._inside: bytearray | None = None  # since the arguments began
         self._depth = 0
         self._quote = 0  # the byte that ends the string in which the answer is
@@ -70,9 +87,9 @@ class CallStream:
         self._index = -1
         self._name = ""
 
-    def feed(self, data: bytes) -> list[Begun | Fragment]:
+    def feed(self, data: bytes) -> list[Part]:
         """What these next bytes of the answer begin and add."""
-        found: list[Begun | Fragment] = []
+        found: list[Part] = []
         for byte in data:
             if self._inside is None:
                 self._read_outside(byte, found)
@@ -81,14 +98,15 @@ class CallStream:
         if self._inside and self._form.json:
             self._tell(bytes(self._inside), found)
             self._inside.clear()
+        if self._calls is False:
+            self._tell_text(found)
         return found
 
-    def _read_outside(self, byte: int, found: list[Begun | Fragment]) -> None:
-        if self._calls is False:
-            return
+    def _read_outside(self, byte: int, found: list[Part]) -> None:
         self._outside.append(byte)
-        if self._calls is None and len(self._outside) >= len(self._form.start):
-            self._calls = self._outside.startswith(self._form.start)
+        if self._calls is None:
+            so_far, start = bytes(self._outside), self._form.start
+            self._calls = None if so_far != start and start.startswith(so_far) else so_far == start
         opening = self._form.opening.search(self._outside) if self._calls else None
         if opening is not None:
             self._index += 1
@@ -98,7 +116,7 @@ class CallStream:
             self._outside.clear()
             found.append(Begun(self._index, self._name))
 
-    def _read_inside(self, byte: int, found: list[Begun | Fragment]) -> None:
+    def _read_inside(self, byte: int, found: list[Part]) -> None:
         assert self._inside is not None
         self._inside.append(byte)
         if self._quote:
@@ -118,12 +136,23 @@ class CallStream:
                 self._end(bytes(self._inside), found)
                 self._inside = None
 
-    def _end(self, arguments: bytes, found: list[Begun | Fragment]) -> None:
+    def _end(self, arguments: bytes, found: list[Part]) -> None:
         if not self._form.json:
             (call,), _ = self._format.parse((), b"[" + self._name.encode() + b"(" + arguments + b"]")
             arguments = compact_json(dict(call.arguments)).encode()
         self._tell(arguments, found)
 
-    def _tell(self, arguments: bytes, found: list[Begun | Fragment]) -> None:
+    def _tell_text(self, found: list[Part]) -> None:
+        """All but what may still turn out to be markup: the mark before the text, and the token that ends it."""
+        data, mark = bytes(self._outside), self._before_text
+        if len(data) < len(mark):
+            return
+        data, self._before_text = data.removeprefix(mark), b""
+        kept = next(n for n in range(len(self._end_token), -1, -1) if data.endswith(self._end_token[:n]))
+        self._outside[:] = data[len(data) - kept :]
+        if text := self._decode(data[: len(data) - kept]):
+            found.append(Said(text))
+
+    def _tell(self, arguments: bytes, found: list[Part]) -> None:
         if text := self._decode(arguments):
             found.append(Fragment(self._index, text))

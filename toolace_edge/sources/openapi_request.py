@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from toolace_edge.errors import CallError
 from toolace_edge.messages import Tool
@@ -112,10 +112,11 @@ def _path(operation: Operation, arguments: Mapping[str, Any]) -> str:
 
 def _segment(parameter: Parameter, arguments: Mapping[str, Any]) -> str:
     value = arguments.get(parameter.argument)
-    text = "" if value is None else _simple(parameter, value, encode=False)
+    encoded = "" if value is None else _simple(parameter, value, encode=True)
+    text = unquote(encoded)
     if not text or any(part in (".", "..") for part in re.split(r"[/\\]", text)):
         raise CallError(f"{parameter.argument} is {text!r:.60}, which cannot be a part of a path")
-    return _simple(parameter, value, encode=True)
+    return encoded
 
 
 def _query(parameter: Parameter, arguments: Mapping[str, Any]) -> list[str]:
@@ -132,11 +133,19 @@ def _query(parameter: Parameter, arguments: Mapping[str, Any]) -> list[str]:
             return [f"{name}%5B{key}%5D={word}" for key, word in words]
         if parameter.explode:
             return [f"{key}={word}" for key, word in words]
-        return [f"{name}={_BETWEEN[parameter.style].join(word for pair in words for word in pair)}"]
+        return [f"{name}={_joined(parameter, [word for pair in words for word in pair])}"]
     listed = [_encoded(_word(parameter, one), left) for one in value]
     if parameter.explode:
         return [f"{name}={word}" for word in listed]
-    return [f"{name}={_BETWEEN[parameter.style].join(listed)}"]
+    return [f"{name}={_joined(parameter, listed)}"]
+
+
+def _joined(parameter: Parameter, words: list[str]) -> str:
+    """Several words as one text, which comes apart in the same places. CallError where it would not."""
+    between = _BETWEEN[parameter.style]
+    if any(between in word for word in words):
+        raise CallError(f"{parameter.argument} holds a {unquote(between)!r}, which stands between its values")
+    return between.join(words)
 
 
 def _simple(parameter: Parameter, value: Any, *, encode: bool) -> str:
@@ -148,10 +157,11 @@ def _simple(parameter: Parameter, value: Any, *, encode: bool) -> str:
 
     if parameter.is_json:
         return word(value)
+    if isinstance(value, Mapping) and parameter.explode:
+        return _joined(parameter, [f"{word(key)}={word(one)}" for key, one in value.items()])
     if isinstance(value, Mapping):
-        between = "=" if parameter.explode else ","
-        return ",".join(f"{word(key)}{between}{word(one)}" for key, one in value.items())
-    return ",".join(map(word, value)) if isinstance(value, list) else word(value)
+        return _joined(parameter, [word(part) for pair in value.items() for part in pair])
+    return _joined(parameter, [word(one) for one in value]) if isinstance(value, list) else word(value)
 
 
 def _header_text(parameter: Parameter, text: str) -> str:

@@ -1,0 +1,98 @@
+"""One request that asks for several calls, as people put it: of one tool with other values, or of several tools."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from toolace_edge.messages import Message, ToolCall
+
+from .examples import Example
+from .made import Made, Slot
+from .synth_values import Value
+
+if TYPE_CHECKING:
+    from .synth import Synthesizer
+
+_Row = Mapping[str, Value]
+_AGAIN = ("and one with", "another with", "and another one with", "then for", "also for", "and the same for",
+          "then with", "do it again with", "and also for", "plus one with", "and then", "as well as")  # fmt: skip
+_NEXT = (". Also, ", ". Then ", ". Next, ", ". After that, ", ". Finally, ", ". ", "; ", ", and ", " and ",
+         " and then ", ", then ", " and also ", ". Additionally, ", ". I also want to know: ",
+         ", after that ", ". And ")  # fmt: skip
+
+
+def of_one_tool(synth: Synthesizer, made: Made, count: int) -> Example:
+    """`count` calls of `made`: at least one of its values differs from call to call, the others may be said once."""
+    rng = synth.rng
+    said = [slot for slot in made.slots if slot.required or rng.random() < 0.3]
+    varying = _varying(rng, said)
+    fixed = {slot.name: synth.values.make(slot.noun.kind, slot.noun.choices) for slot in said if slot not in varying}
+    rows: list[dict[str, Value]] = []
+    for _ in range(8 * count):
+        row = {slot.name: synth.values.make(slot.noun.kind, slot.noun.choices) for slot in varying}
+        if len(rows) < count and row not in rows:
+            rows.append(row)
+    text = _asked(synth, made, [slot for slot in said if slot not in varying], fixed, varying, rows)
+    names = [slot.name for slot in said]
+    calls = tuple(ToolCall(made.tool.name, {n: (fixed | row)[n].value for n in names}) for row in rows)
+    return Example("synth_parallel", (made.tool,), (Message("user", text),), calls)
+
+
+def of_several_tools(synth: Synthesizer, made: Sequence[Made]) -> Example | None:
+    """A call of each of `made` in turn; one may be there twice."""
+    rng = synth.rng
+    text, calls = "", []
+    for one in made:
+        got = synth.request(one)
+        if got is None:
+            return None
+        calls.append(ToolCall(one.tool.name, got[1]))
+        joint = rng.choice(_NEXT)
+        part = got[0].rstrip(".?")
+        if text:
+            starts = joint.endswith(". ") or joint == ". And "
+            text += joint + (part if starts and rng.random() < 0.8 else part[0].lower() + part[1:])
+        else:
+            text = rng.choice(("", "", "", "I need two things: " if len(made) == 2 else "I need a few things. ")) + part
+    tools = tuple({one.tool.name: one.tool for one in made}.values())
+    return Example("synth_several", tools, (Message("user", text + rng.choice(("", ".", ".", "?"))),), tuple(calls))
+
+
+def _varying(rng: random.Random, said: Sequence[Slot]) -> list[Slot]:
+    """The slots whose values differ: mostly one, at times two or all."""
+    telling = [slot for slot in said if slot.noun.kind != "bool" and len(slot.noun.choices) != 1] or list(said)
+    form = rng.random()
+    if form < 0.3:
+        return list(said)
+    chosen = rng.sample(telling, min(len(telling), 1 if form < 0.75 else 2))
+    return [slot for slot in said if slot in chosen]
+
+
+def _asked(
+    synth: Synthesizer, made: Made, once: Sequence[Slot], fixed: _Row, varying: Sequence[Slot], rows: Sequence[_Row]
+) -> str:
+    rng = synth.rng
+    common = [synth.phrase(slot, fixed[slot.name]) for slot in once]
+    listed = all(slot.noun.kind != "bool" and not slot.noun.kind.startswith("list_") for slot in varying)
+    if listed and (len(varying) == 1 or (len(varying) == 2 and rng.random() < 0.6)):
+        lists = [_list(rng, [row[slot.name].said for row in rows]) for slot in varying]
+        phrases = [synth.phrase(slot, Value(None, said)) for slot, said in zip(varying, lists, strict=True)]
+        if len(varying) == 2 and rng.random() < 0.7:
+            phrases[-1] += rng.choice((" respectively", ", respectively"))
+        return synth.sentence(made, [*common, *phrases] if rng.random() < 0.5 else [*phrases, *common])
+    parts = [" ".join(synth.phrase(slot, row[slot.name]) for slot in varying) for row in rows]
+    if rng.random() < 0.55:
+        first = synth.sentence(made, [*common, parts[0]] if rng.random() < 0.5 else [parts[0], *common])
+        others = [f"{rng.choice((', ', '; ', ' ', '. '))}{rng.choice(_AGAIN)} {part}" for part in parts[1:]]
+        return first.rstrip(".?") + "".join(others)
+    joint = rng.choice((", and ", "; ", ", then ", " and also ", " and ", ". Also ", " and "))
+    text = synth.sentence(made, [*common, joint.join(parts)] if rng.random() < 0.7 else [joint.join(parts), *common])
+    return rng.choice(("", "", "", f"{len(rows)} times: ", "For each: ")) + text
+
+
+def _list(rng: random.Random, said: Sequence[str]) -> str:
+    if len(said) < 2:
+        return said[0]
+    return ", ".join(said[:-1]) + rng.choice((" and ", " and ", ", and ", ", ")) + said[-1]
