@@ -1,9 +1,10 @@
 """Makes a calibration: how the evidence of an answer becomes its chance of being right, and when to stop refining.
 
 The model answers lines whose right calls are known, with every refinement. The gate comes first: the lowest value of
-the statistic from which on stopping loses no right answer, on this data, against refining to the end. Then a logistic
-is fitted to the answers as the runtime would give them with that gate, for the product and for the minimum of the
-probabilities; the one that predicts better in five-fold cross-validation is kept. (Platt, "Probabilistic outputs for
+the statistic from which on stopping loses no right answer, on this data, against refining to the end; but never one at
+which an answer is rather wrong than right. A logistic is fitted to the answers as the runtime would give them with that
+gate, for the product and for the minimum of the probabilities; the one that predicts better in five-fold
+cross-validation is kept. (Platt, "Probabilistic outputs for
 support vector machines", 1999, with his targets, which keep separable data finite; Newton's method.)
 """
 
@@ -22,6 +23,7 @@ from toolace_edge.evaluate import answer_example
 from toolace_edge.examples import Example
 from toolace_edge.matching import calls_match
 from toolace_edge.registry import Model
+from toolace_edge.session import first_of
 
 Statistic = Literal["log_product", "log_minimum"]
 Floats = NDArray[np.float64]
@@ -70,20 +72,14 @@ class Fitted:
     accuracy_ungated: float
 
 
-def trace(
-    model: Model,
-    examples: Iterable[Example],
-    rounds: int,
-    on_done: Callable[[], None],
-    copy_bonus: tuple[float, float] | None = None,
-) -> list[Trace]:
+def trace(model: Model, examples: Iterable[Example], rounds: int, on_done: Callable[[], None]) -> list[Trace]:
     """Run the examples. What the model cannot take or has no choice about is left out."""
-    options = {} if copy_bonus is None else {"copy_bonus": copy_bonus}
     traces = []
     for example in examples:
-        answer = answer_example(model, example, rounds=rounds, top_k=0, calibration=None, **options).answer
+        answer = answer_example(model, example, rounds=rounds, top_k=0, calibration=None).answer
         on_done()
-        steps = [] if answer is None else answer.rounds
+        written = () if answer is None else answer.rounds
+        steps = [written[first_of(written, i)] for i in range(len(written))]
         products = [one.log_probability for one in steps if one.log_probability is not None]
         minima = [one.log_minimum for one in steps if one.log_minimum is not None]
         if steps and len(products) == len(minima) == len(steps):
@@ -110,13 +106,13 @@ def calibrate(traces: Sequence[Trace]) -> Fitted:
 def _fit_statistic(traces: Sequence[Trace], on: Statistic) -> Fitted:
     x, right = _rounds(traces, on)
     threshold = choose_threshold(x, right)
-    stops = _stops(x, math.inf if threshold is None else threshold)
-    lines = np.arange(len(traces))
-    evidence, outcome = x[lines, stops], right[lines, stops]
-    a, b = fit_logistic(evidence, outcome)
+    evidence, outcome, a, b = _fit_stopped(x, right, threshold)
+    if threshold is not None and a > 0 and threshold < -b / a:  # what is rather wrong than right is not "confident"
+        threshold = -b / a
+        evidence, outcome, a, b = _fit_stopped(x, right, threshold)
     held_out = cross_validated(evidence, outcome)
     bins = reliability(held_out, outcome)
-    gate = None if threshold is None or a <= 0 else math.floor(_logistic(a * threshold + b) * 1e6) / 1e6
+    gate = None if threshold is None or a <= 0 else max(0.5, math.floor(_logistic(a * threshold + b) * 1e6) / 1e6)
     rate = float(outcome.mean())
     return Fitted(
         facts={"kind": "logistic", "on": on, "a": round(a, 6), "b": round(b, 6), "gate": gate},
@@ -125,10 +121,19 @@ def _fit_statistic(traces: Sequence[Trace], on: Statistic) -> Fitted:
         base_loss=log_loss(np.full(len(outcome), rate), outcome),
         bins=bins,
         error=sum(one.n * abs(one.confidence - one.accuracy) for one in bins) / len(outcome),
-        gated=0.0 if threshold is None else float((x[:, 0] >= threshold).mean()),
+        gated=0.0 if gate is None else float((_logistic(a * x[:, 0] + b) >= gate).mean()),
         accuracy=rate,
         accuracy_ungated=float(np.mean([one.right[-1] for one in traces])),
     )
+
+
+def _fit_stopped(
+    x: Floats, right: NDArray[np.bool_], threshold: float | None
+) -> tuple[Floats, NDArray[np.bool_], float, float]:
+    """The evidence and outcome, [n], of the answers that a gate at `threshold` lets out, and the logistic of both."""
+    lines, stops = np.arange(len(x)), _stops(x, math.inf if threshold is None else threshold)
+    evidence, outcome = x[lines, stops], right[lines, stops]
+    return evidence, outcome, *fit_logistic(evidence, outcome)
 
 
 def _rounds(traces: Sequence[Trace], on: Statistic) -> tuple[Floats, NDArray[np.bool_]]:

@@ -89,19 +89,13 @@ def _reference(source: str, first: Entry, folder: Path, fmt: str | None) -> Refe
 @_format
 @click.option("--rounds", type=click.IntRange(0, 32), default=3, metavar="N", help="Refinements at most. [default: 3]")
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="Only the first N lines.")
-@click.option(
-    "--copy-bonus",
-    type=(float, float),
-    metavar="W B",
-    help="Logits for values that stand in the conversation, within words and between. [default: the model's]",
-)
 @click.option("--dry-run", is_flag=True, help="Print, and leave the model as it is.")
 @_threads
 @_json
 @pass_app
 def calibrate(
-    app: App, /, model: str, data: Path, fmt: str | None, rounds: int, limit: int | None,
-    copy_bonus: tuple[float, float] | None, dry_run: bool, threads: int | None, as_json: bool,
+    app: App, /, model: str, data: Path, fmt: str | None, rounds: int, limit: int | None, dry_run: bool,
+    threads: int | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Make MODEL's confidence mean its chance of being right, on lines of DATA it has not seen.
 
@@ -115,7 +109,6 @@ def calibrate(
     """
     from dataclasses import asdict
 
-    from toolace_edge.confidence import copy_bonus_of
     from toolace_edge.examples import read_examples
     from toolace_edge.registry import find
 
@@ -136,11 +129,8 @@ def calibrate(
             done += 1
             bars("Answering", done, len(examples))
 
-        traces = trace(opened, examples, rounds, on_done, copy_bonus)
-        bonus = copy_bonus_of(opened.calibration) if copy_bonus is None else copy_bonus
+        traces = trace(opened, examples, rounds, on_done)
     fitted = fit(traces)
-    if any(bonus):
-        fitted.facts["copy_bonus"] = list(bonus)
     if entry is not None:
         write_calibration(entry, fitted.facts)
     echo(to_json(asdict(fitted)) if as_json else _calibration_table(fitted))

@@ -6,6 +6,7 @@ import codecs
 import os
 import re
 import select
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -87,6 +88,11 @@ class Program:
         import termios
 
         self._ours, theirs = pty.openpty()
+
+        def begin() -> None:
+            fcntl.ioctl(theirs, termios.TIOCSCTTY, 0)
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # what starts in the background ignores it
+
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", rows, 80, 0, 0))
         kinds = {"stdin": theirs, "stdout": theirs, "stderr": theirs, **streams}
         taken = {"TERM": "xterm", "INPUTRC": os.devnull, "PYTHONPATH": str(ROOT)}
@@ -94,7 +100,7 @@ class Program:
             command,
             env={**os.environ, **taken, **env},
             start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(theirs, termios.TIOCSCTTY, 0),
+            preexec_fn=begin,
             **kinds,
         )
         os.close(theirs)

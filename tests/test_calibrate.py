@@ -124,3 +124,12 @@ def test_answers_that_are_all_right_carry_no_fit() -> None:
         calibrate([Trace((-1.0,), (-1.0,), (True,))] * 40)
     with pytest.raises(InputError, match="0 of 0"):
         calibrate([])
+
+
+def test_no_gate_lets_out_what_is_rather_wrong() -> None:
+    """Refining changes nothing here, so stopping anywhere loses nothing; yet a doubtful answer is not "confident"."""
+    x, right = drawn(500, 1.2, 1.5)
+    given = [Trace((float(one),) * 2, (float(one),) * 2, (bool(ok),) * 2) for one, ok in zip(x, right, strict=True)]
+    fitted = module.calibrate(given)
+    assert 0.45 < fitted.facts["gate"] < 0.55
+    assert 0.1 < fitted.gated < 0.95

@@ -11,9 +11,9 @@ from toolace_edge import formats
 from toolace_edge.engines.scripted import ScriptedEngine
 from toolace_edge.errors import BudgetError, Cancelled, InputError, SchemaError
 from toolace_edge.formats.base import Limits
-from toolace_edge.messages import Message, Tool, ToolCall
+from toolace_edge.messages import Message, Round, Tool, ToolCall, Usage
 from toolace_edge.sampling import Sampling
-from toolace_edge.session import Session
+from toolace_edge.session import Session, first_of
 from toolace_edge.tools import load_tools
 
 # Control tokens of every format, in the place of our unused ones.
@@ -259,3 +259,13 @@ def test_whatever_the_logits_say_every_answer_is_finished_and_valid(fmt: str, na
             for call in each.calls:
                 assert call.name == name
                 jsonschema.validate(json.loads(json.dumps(call.arguments)), REAL_WORLD[name])
+
+
+def test_an_answer_is_as_sure_as_when_it_was_first_written() -> None:
+    """To repeat what stands right before is easy: the last round's own evidence says little."""
+    one, other = (ToolCall("f", {"a": value}) for value in (1, 2))
+    rounds = [
+        Round(calls, "", confidence, Usage())
+        for calls, confidence in (((one,), 0.2), ((other,), 0.6), ((one,), 0.9), ((one,), 0.99))
+    ]
+    assert [first_of(rounds, number) for number in range(4)] == [0, 1, 0, 0]

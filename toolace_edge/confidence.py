@@ -15,7 +15,6 @@ from typing import Any, Literal
 
 from toolace_edge.errors import ModelError
 
-MOST_BONUS = 100.0  # logits; nothing that a model says stands against that
 _LEAST = 1e-30  # a probability that float32 rounded to 0
 
 
@@ -40,8 +39,7 @@ class Confidence:
 class Calibration:
     """`1 / (1 + exp(-(a * x + b)))`, x being the statistic named by `on`; made on held-out data, shipped with a model.
 
-    `gate` is the calibrated confidence from which refinement is not worth a round; None switches that off. The same
-    facts say the bonus for copied values (copying.py) with which they were measured.
+    `gate` is the calibrated confidence from which refinement is not worth a round; None switches that off.
     """
 
     a: float
@@ -74,15 +72,3 @@ class Calibration:
 
     def opens_gate(self, confidence: Confidence) -> bool:
         return self.gate is not None and self(confidence) >= self.gate
-
-
-def copy_bonus_of(facts: Mapping[str, Any] | None) -> tuple[float, float]:
-    """The `copy_bonus` of a model's calibration: within words and between them; (0, 0) where it says none."""
-    said = (facts or {}).get("copy_bonus", (0, 0))
-    try:
-        within, between = (float(one) for one in said)
-    except (TypeError, ValueError) as error:
-        raise ModelError(f"calibration: copy_bonus must be two numbers: {said!r:.80}.") from error
-    if not (0 <= within <= MOST_BONUS and 0 <= between <= MOST_BONUS):
-        raise ModelError(f"calibration: copy_bonus must be two numbers from 0 to {MOST_BONUS}: {said!r:.80}.")
-    return within, between

@@ -16,7 +16,6 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 from toolace_edge.confidence import Confidence
-from toolace_edge.copying import Copying
 from toolace_edge.drafts import Drafter
 from toolace_edge.engines.base import Engine, common_prefix
 from toolace_edge.errors import BudgetError, EngineError
@@ -58,18 +57,16 @@ def decode(
     sampling: Sampling = GREEDY,
     max_new_tokens: int = 512,
     on_step: OnStep | None = None,
-    copying: Copying | None = None,
 ) -> Decoded:
     """Write one answer to `prompt`, of which the engine's cache may hold a beginning already.
 
     `draft` is a whole answer that may come out again; `copy_from` tokens whose words string values may repeat.
-    `copying` favours values that stand in the conversation. `matcher` is left as it is. `on_step` sees each token as it
-    is decided; none is taken back.
+    `matcher` is left as it is. `on_step` sees each token as it is decided; none is taken back.
     BudgetError where no answer fits; Cancelled where `engine.cancelled` says so, with the cache still consistent.
     """
     budget, guard = _budget(engine, matcher, len(prompt), max_new_tokens)
     drafter = Drafter(draft, copy_from, lambda token: engine.decode([token]), engine.tokenizer.tokenize_bytes)
-    loop = _Loop(engine, matcher.deep_copy(), guard, drafter, Chooser(sampling), budget, on_step, copying)
+    loop = _Loop(engine, matcher.deep_copy(), guard, drafter, Chooser(sampling), budget, on_step)
     return loop.run(prompt)
 
 
@@ -108,7 +105,6 @@ class _Loop:
         chooser: Chooser,
         budget: int,
         on_step: OnStep | None,
-        copying: Copying | None,
     ) -> None:
         self._engine = engine
         self._matcher = matcher
@@ -117,7 +113,6 @@ class _Loop:
         self._chooser = chooser
         self._budget = budget
         self._on_step = on_step
-        self._copying = copying
         self._mask = Mask(engine.vocab_size)
         self._confidence: Confidence | None = None
         self._usage = Usage()
@@ -171,8 +166,6 @@ class _Loop:
         self._usage += Usage(accepted_tokens=right)
 
     def _take_choice(self, logits: NDArray[np.float32], expected: int | None) -> int:
-        if self._copying is not None:
-            logits = self._copying.raised(logits)
         token, probability = self._chooser.choose(logits, self._mask.allowed(self._matcher))
         text = self._engine.decode([token])
         forced = self._matcher.compute_ff_bytes().startswith(text) and bool(text)
@@ -213,10 +206,7 @@ class _Loop:
         return taken
 
     def _append(self, token: int, kind: StepKind, probability: float | None = None) -> None:
-        text = self._engine.decode([token])
-        if self._copying is not None:
-            self._copying.wrote(text)
-        step = Step(token, text.decode(errors="replace"), kind, probability)
+        step = Step(token, self._engine.decode([token]).decode(errors="replace"), kind, probability)
         self._answer.append(token)
         self._steps.append(step)
         self._usage += Usage(call_tokens=1, forced_tokens=int(kind == "forced"), free_tokens=int(kind != "forced"))

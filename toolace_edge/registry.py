@@ -130,11 +130,9 @@ class Model:
 
     def session(self, tools: Iterable[Any] = (), **options: Any) -> Session:
         """Answers with these tools; `options` are Session's. All share the engine, and wait for their turn at it."""
-        from toolace_edge.confidence import copy_bonus_of
         from toolace_edge.session import Session
 
-        measured = {"calibration": self.calibration, "copy_bonus": copy_bonus_of(self.calibration)}
-        return Session(self.engine, self.format, tuple(tools), **{**measured, **options})
+        return Session(self.engine, self.format, tuple(tools), **{"calibration": self.calibration, **options})
 
     def close(self) -> None:
         self.engine.close()

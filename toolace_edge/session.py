@@ -16,8 +16,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from toolace_edge.confidence import MOST_BONUS, Calibration
-from toolace_edge.copying import Copying, texts_of, vocabulary_of
+from toolace_edge.confidence import Calibration
 from toolace_edge.decode import Decoded, decode
 from toolace_edge.engines.base import Engine
 from toolace_edge.errors import InputError, SchemaError
@@ -55,9 +54,8 @@ class Session:
     `rounds` is how often an answer is refined at most: 0 takes the first one. `max_new_tokens` bounds each round; an
     answer always ends within it, or BudgetError says that none can. `calibration` comes with the model: without one,
     confidences are None and the gate that saves rounds is off. `top_k` limits how many tools the model is shown: those
-    that suit the request best (selection.py; by default only where not all fit; 0 never). `copy_bonus` favours string
-    values that stand in the conversation (copying.py), in logits within words and between them.
-    SchemaError where a tool's schema cannot be held.
+    that suit the request best (selection.py; by default only where not all fit; 0 never). SchemaError where a tool's
+    schema cannot be held.
     """
 
     def __init__(
@@ -73,7 +71,6 @@ class Session:
         limits: Limits | None = None,
         calibration: Calibration | Mapping[str, Any] | None = None,
         top_k: int | None = None,
-        copy_bonus: tuple[float, float] = (0.0, 0.0),
     ) -> None:
         self.engine = engine
         self.tools = tuple(tools)
@@ -82,7 +79,6 @@ class Session:
         self._max_new_tokens = _whole("max_new_tokens", max_new_tokens, 1)
         self._sampling = sampling
         self._calibration = Calibration.of(calibration)
-        self._copy_bonus = _bonus(copy_bonus)
         self._choice = ToolChoice.of(tool_choice)
         self._limits = limits or Limits()
         self._selection = Selection(
@@ -152,7 +148,7 @@ class Session:
         # A prompt that is too long anyway is refused below; a megabyte need not be tokenized twice for that.
         copy_from = self.engine.encode(request) if len(prompt.ids) < self.engine.n_ctx else []
         refined = refine(
-            partial(self._write, self._compile(tools), tools, copy_from, self._copying(messages), watch),
+            partial(self._write, self._compile(tools), tools, copy_from, watch),
             prompt=prompt.ids,
             turn=self._turn,
             n_ctx=self.engine.n_ctx,
@@ -162,20 +158,14 @@ class Session:
         rounds = tuple(self._round(tools, decoded) for decoded in refined.rounds)
         last = rounds[-1]
         usage = sum((each.usage for each in rounds), Usage())
-        return Answer(last.calls, last.text, refined.stop, last.confidence, rounds, usage, selected.retrieval)
-
-    def _copying(self, messages: Sequence[Message]) -> Callable[[], Copying | None]:
-        """Makes the bonus of one answer."""
-        if not any(self._copy_bonus):
-            return lambda: None
-        return partial(Copying, vocabulary_of(self.engine.tokenizer), texts_of(messages), *self._copy_bonus)
+        confidence = rounds[first_of(rounds, len(rounds) - 1)].confidence
+        return Answer(last.calls, last.text, refined.stop, confidence, rounds, usage, selected.retrieval)
 
     def _write(
         self,
         matcher: LLMatcher,
         tools: Sequence[Tool],
         copy_from: list[int],
-        copying: Callable[[], Copying | None],
         watch: Watch,
         number: int,
         prompt: Sequence[int],
@@ -190,7 +180,6 @@ class Session:
             sampling=self._sampling,
             max_new_tokens=self._max_new_tokens,
             on_step=None if watch.on_step is None else partial(watch.on_step, number),
-            copying=copying(),
         )
         if watch.on_round is not None:
             watch.on_round(number, self._round(tools, decoded))
@@ -208,6 +197,14 @@ class Session:
             None if evidence is None else evidence.log_product,
             None if evidence is None else evidence.log_minimum,
         )
+
+
+def first_of(rounds: Sequence[Round], number: int) -> int:
+    """The round that first gave what round `number` gives. That one knows how sure the answer is: to repeat what stands
+    right before is easy, for a right answer and a wrong one.
+    """
+    wanted = rounds[number]
+    return next(i for i, one in enumerate(rounds) if (one.calls, one.text) == (wanted.calls, wanted.text))
 
 
 def _with_prefill(watch: Watch, engine: Engine, total: int) -> Watch:
@@ -240,13 +237,6 @@ def _whole(name: str, value: object, least: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise InputError(f"{name} is {value!r}, not a whole number from {least} on.")
     return value
-
-
-def _bonus(value: tuple[float, float]) -> tuple[float, float]:
-    within, between = (float(one) for one in value)
-    if not (0 <= within <= MOST_BONUS and 0 <= between <= MOST_BONUS):
-        raise InputError(f"copy_bonus is {value!r}, not two numbers from 0 to {MOST_BONUS:g}.")
-    return within, between
 
 
 def _conversation(messages: str | Sequence[Message]) -> tuple[Message, ...]:
