@@ -1,7 +1,7 @@
 """A home: lights, thermostat and blinds as Python functions. Run: python examples/home.py "close the bedroom blinds"
 
 The requests below are some that the bundled model gets right; by far not all are. Each begins a conversation of its own
-(`reset`), as after a turn the bundled model tends to repeat its last call.
+(`reset`).
 """
 
 from __future__ import annotations

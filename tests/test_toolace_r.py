@@ -18,9 +18,9 @@ from toolace_edge.messages import Message, Tool, ToolCall
 from toolace_edge.train.check import examine
 from toolace_edge.train.command import train
 from toolace_edge.train.endpoint import EndpointAnswerer
-from toolace_edge.train.refinement import pairs
+from toolace_edge.train.refinement import Pair, pairs, read_drafts, write_drafts
 from toolace_edge.train.sampling import Calls, Record, Sample, read_records, sample
-from toolace_edge.train.selection import at_random, select
+from toolace_edge.train.selection import at_random, read_ids, select, write_ids
 
 TOOL = Tool("add", "Add.", {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]})
 ABOUT = {"model": "m", "data": "d", "seed": 1}
@@ -243,3 +243,12 @@ def test_lines_are_what_the_evaluation_reads(tmp_path: Path) -> None:
     file = tmp_path / "d.jsonl"
     file.write_text(line("add 3", [{"name": "add", "arguments": {"a": 3}}], id="one") + "\n")
     assert [example.id for example in read_examples(file)] == ["one"]
+
+
+def test_ids_and_drafts_come_back_whatever_unicode_breaks_lines_at(tmp_path: Path) -> None:
+    odd = ["a b", "one\u2028two", "three\x85four", "five\x0bsix"]
+    write_ids(odd, tmp_path / "ids.txt")
+    assert read_ids(tmp_path / "ids.txt") == odd
+    write_drafts([Pair(name, f"say {name}", (), False) for name in odd], tmp_path / "drafts.jsonl")
+    assert read_drafts(tmp_path / "drafts.jsonl", "id") == {name: [()] for name in odd}
+    assert read_drafts(tmp_path / "drafts.jsonl", "request") == {f"say {name}": [()] for name in odd}

@@ -5,7 +5,6 @@ Each step has its own seed, so a run resumed from its checkpoint sees what it wo
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import random
 import re
@@ -19,13 +18,13 @@ from typing import Any
 import numpy as np
 from tokenizers import Tokenizer
 
-from toolace_edge.messages import ToolCall
-
 from .api_tools import ApiTools, read_apis
 from .examples import Example, read_examples
 from .grounding import is_grounded
 from .packs import Mix, Packer, Row
+from .refinement import read_drafts
 from .rendering import Renderer
+from .selection import read_ids
 from .synth import Synthesizer
 
 # How often a source is the anchor of a row. Found function calling counts far above its size; long dialogues below.
@@ -79,7 +78,7 @@ class Sources:
 
 def make_packer(sources: Sources, tokenizer: Tokenizer) -> Packer:
     pools: dict[str, list[Example]] = defaultdict(list)
-    only = None if sources.only is None else set(sources.only.read_text(encoding="utf-8").splitlines())
+    only = None if sources.only is None else set(read_ids(sources.only))
     for example in read_examples(sources.data):
         if only is not None and example.id not in only:
             continue
@@ -91,7 +90,7 @@ def make_packer(sources: Sources, tokenizer: Tokenizer) -> Packer:
         seen = {tool.name for example in (read_examples(sources.dev) if sources.dev else ()) for tool in example.tools}
         apis = ApiTools(rng, read_apis(sources.apis), seen)
     synth = Synthesizer(rng, *_free_text(pools), apis)
-    drafts = _read_drafts(sources.drafts)
+    drafts = {} if sources.drafts is None else read_drafts(sources.drafts, "request")
     # A model's own drafts are few and dear: the lines that have one come again as a source of their own.
     pools["drafted"] = [example for pool in pools.values() for example in pool if example.request in drafts]
     return Packer(Renderer(tokenizer), pools, SHARES, synth, rng, drafts)
@@ -111,15 +110,6 @@ def _free_text(pools: Mapping[str, Sequence[Example]]) -> tuple[list[str], list[
             for call in example.calls:
                 phrases.update(v for v in call.arguments.values() if isinstance(v, str) and 0 < len(v) < 40)
     return sorted(words), sorted(p for p in phrases if p.strip() == p and "\n" not in p), sorted(lexicon)
-
-
-def _read_drafts(path: Path | None) -> dict[str, list[tuple[ToolCall, ...]]]:
-    drafts: dict[str, list[tuple[ToolCall, ...]]] = {}
-    for line in path.read_text(encoding="utf-8").splitlines() if path else ():
-        record = json.loads(line)
-        calls = tuple(ToolCall(call["name"], call["arguments"]) for call in record["calls"])
-        drafts.setdefault(record["request"], []).append(calls)
-    return drafts
 
 
 def _produce(queue: Any, sources: Sources, tokenizer: Path, seed: int, steps: range, total: int, plan: Plan) -> None:

@@ -7,6 +7,7 @@ with is not trusted: arguments that are not a JSON object make a sample that can
 from __future__ import annotations
 
 import json
+import os
 import time
 import urllib.error
 import urllib.request
@@ -20,6 +21,11 @@ from toolace_edge.messages import Message, ToolCall
 from .sampling import Calls
 
 _AGAIN = frozenset({408, 429, 500, 502, 503, 504})
+
+
+def api_key() -> str:
+    """The server's, from the environment; empty where it wants none."""
+    return os.environ.get("TOOLACE_EDGE_API_KEY", "")
 
 
 @dataclass(slots=True)

@@ -23,13 +23,11 @@ from toolace_edge.examples import Example, read_examples
 from toolace_edge.matching import calls_match
 from toolace_edge.registry import Model, open_model
 
-from .endpoint import EndpointAnswerer
+from .endpoint import EndpointAnswerer, api_key
 from .examples import read_examples as read_for_nano
 from .recipes import Endpoint, Nano, RoundsRecipe, as_toml
 from .run_files import replace_text
 from .sampling import Answerer, LocalAnswerer
-
-KEY = "TOOLACE_EDGE_API_KEY"
 
 
 class Asked(Protocol):
@@ -153,8 +151,7 @@ def _nano_flags(nano: Nano) -> Sequence[str]:
 def _served(endpoint: Endpoint, checkpoint: Path, temperature: float, seed: int) -> Answerer:
     deploy = [part.replace("{checkpoint}", str(checkpoint)) for part in endpoint.deploy]
     _run(deploy, f"{endpoint.deploy[0]}, which the recipe deploys with, failed")
-    key = os.environ.get(KEY, "")
-    return EndpointAnswerer(endpoint.url, endpoint.model, key, temperature, seed, endpoint.in_flight)
+    return EndpointAnswerer(endpoint.url, endpoint.model, api_key(), temperature, seed, endpoint.in_flight)
 
 
 def _run(command: Sequence[str], failed: str) -> None:

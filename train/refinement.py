@@ -8,10 +8,16 @@ from __future__ import annotations
 
 import json
 import random
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
+from toolace_edge.errors import InputError
+from toolace_edge.messages import ToolCall
+
+from .run_files import replace_text
 from .sampling import Calls, Record, calls_as_json
 
 
@@ -42,10 +48,25 @@ def pairs(records: Iterable[Record], *, unchanged: float = 0.5, seed: int = 0) -
 
 def write_drafts(pairs_: Sequence[Pair], out: Path) -> None:
     """The file that `--drafts` of `train model` and `train tune` reads."""
-    partial = out.with_suffix(".part")
-    with partial.open("w", encoding="utf-8") as file:
-        for pair in pairs_:
-            calls = calls_as_json(pair.draft)
-            record = {"id": pair.id, "request": pair.request, "calls": calls, "right": pair.right}
-            file.write(json.dumps(record, ensure_ascii=False) + "\n")
-    partial.rename(out)
+    records = (
+        {"id": pair.id, "request": pair.request, "calls": calls_as_json(pair.draft), "right": pair.right}
+        for pair in pairs_
+    )
+    replace_text(out, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records))
+
+
+def read_drafts(path: Path, by: Literal["id", "request"]) -> dict[str, list[Calls]]:
+    """The drafts of such a file by the id or the request of their line. InputError where a line is none."""
+    found: dict[str, list[Calls]] = defaultdict(list)
+    with path.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, 1):
+            try:
+                record = json.loads(line)
+                calls = tuple(ToolCall(call["name"], call["arguments"]) for call in record["calls"])
+                found[record[by]].append(calls)
+            except (ValueError, KeyError, TypeError) as error:
+                raise InputError(
+                    f"{path}, line {number}: not a draft ({type(error).__name__}: {error}).",
+                    hint="`toolace-edge train select` writes drafts.",
+                ) from error
+    return found

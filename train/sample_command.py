@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 import sys
 from contextlib import ExitStack
 from itertools import islice
@@ -17,14 +16,13 @@ from toolace_edge.errors import InputError
 from toolace_edge.examples import read_examples
 from toolace_edge.registry import open_model
 
-from .endpoint import EndpointAnswerer
+from .endpoint import EndpointAnswerer, api_key
 from .refinement import pairs, write_drafts
+from .run_files import replace_text
 from .sampling import Answerer, LocalAnswerer, read_records
 from .sampling import sample as sample_lines
-from .selection import at_random
+from .selection import at_random, write_ids
 from .selection import select as select_lines
-
-KEY = "TOOLACE_EDGE_API_KEY"
 
 
 def run(
@@ -39,8 +37,7 @@ def run(
     with ExitStack() as stack:
         answerer: Answerer
         if url is not None:
-            key = os.environ.get(KEY, "")
-            answerer = EndpointAnswerer(url, model or "", key, temperature, seed, in_flight)
+            answerer = EndpointAnswerer(url, model or "", api_key(), temperature, seed, in_flight)
         else:
             answerer = LocalAnswerer(stack.enter_context(open_model(model)), temperature, seed)
         with click.progressbar(range(_count(data, limit)), label="lines", file=sys.stderr) as bar:
@@ -74,8 +71,6 @@ def choose(
         "solved": solved, "hopeless": hopeless, "unchanged": unchanged,
     }  # fmt: skip
     write_drafts(drafts, out / "drafts.jsonl")
-    for name, text in (("ids.txt", "".join(f"{i}\n" for i in chosen)), ("selection.json", json.dumps(facts) + "\n")):
-        partial = out / f"{name}.part"
-        partial.write_text(text, encoding="utf-8")
-        partial.rename(out / name)
+    write_ids(chosen, out / "ids.txt")
+    replace_text(out / "selection.json", json.dumps(facts) + "\n")
     click.echo(json.dumps(facts))

@@ -12,7 +12,9 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+from .run_files import replace_text
 from .sampling import Record
 
 
@@ -55,3 +57,14 @@ def at_random(records: Sequence[Record], count: int, *, seed: int) -> tuple[str,
     """As many lines, whatever the model thinks of them: what the selection is measured against."""
     kept = set(random.Random(seed).sample([record.id for record in records], min(count, len(records))))
     return tuple(record.id for record in records if record.id in kept)
+
+
+def write_ids(ids: Sequence[str], out: Path) -> None:
+    """The file that `--only` of `train model` and `train tune` reads: a line an id."""
+    replace_text(out, "".join(f"{name}\n" for name in ids))
+
+
+def read_ids(path: Path) -> list[str]:
+    """The ids of such a file. A line ends at a line feed alone, as an id may hold whatever else Unicode breaks at."""
+    with path.open(encoding="utf-8", newline="\n") as lines:
+        return [name for line in lines if (name := line.rstrip("\r\n"))]

@@ -9,9 +9,7 @@ met. Only the answer, its end token included, is learned.
 
 from __future__ import annotations
 
-import json
 import re
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,7 +23,9 @@ from toolace_edge.messages import Tool, ToolCall
 from toolace_edge.prompts import build_prompt, encode_pieces
 
 from .check import checked
+from .refinement import read_drafts
 from .sampling import Calls
+from .selection import read_ids
 
 _CONTROL = re.compile(r"<\|[^|>]+\|>")
 
@@ -56,8 +56,8 @@ def read_lines(
     DataError with the line that is wrong; InputError where none is left; ModelError where the vocabulary is not the
     format's.
     """
-    wanted = None if only is None else set(only.read_text(encoding="utf-8").split("\n"))
-    first_answers = {} if drafts is None else _read_drafts(drafts)
+    wanted = None if only is None else set(read_ids(only))
+    first_answers = {} if drafts is None else read_drafts(drafts, "id")
     rows: list[Row] = []
     refined = too_long = 0
     for example in checked(data):
@@ -121,19 +121,3 @@ def _check_vocabulary(vocabulary: Vocabulary, fmt: Format, example: Example) -> 
                 f"The base's tokenizer has no token {token}, which the format {fmt.name} is written with.",
                 hint="Set rendering.format to the one that the base speaks: hermes (Qwen), toolace (Llama 3), compact.",
             )
-
-
-def _read_drafts(path: Path) -> dict[str, list[Calls]]:
-    """By id, as `train select` and `train rounds` write them."""
-    found: dict[str, list[Calls]] = defaultdict(list)
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        try:
-            record = json.loads(line)
-            calls = tuple(ToolCall(call["name"], call["arguments"]) for call in record["calls"])
-            found[record["id"]].append(calls)
-        except (ValueError, KeyError, TypeError) as error:
-            raise InputError(
-                f"{path}, line {number}: not a draft ({type(error).__name__}: {error}).",
-                hint="`toolace-edge train select` writes drafts.",
-            ) from error
-    return found

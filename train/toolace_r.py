@@ -41,7 +41,7 @@ from .refinement import pairs, write_drafts
 from .rounds_report import write_report
 from .run_files import begin_run, check_same_run, digest, digests, read_json, replace_text
 from .sampling import Record, read_records, sample
-from .selection import at_random, select
+from .selection import at_random, read_ids, select, write_ids
 
 Stop = Literal["no growth", "nothing to learn", "most rounds"]
 Say = Callable[[str], None]
@@ -69,7 +69,7 @@ class Loop:
             place.mkdir(exist_ok=True)
             records = self._ask(checkpoint, place)
             facts = self._select(records, before, place)
-            chosen = _read_ids(place)
+            chosen = read_ids(place / "ids.txt")
             stop = self._stop(len(before), len(chosen), len(entries))
             entries.append(self._entry(place, len(entries), checkpoint, facts, stop))
             if stop is not None:
@@ -124,7 +124,7 @@ class Loop:
         if rounds.selection == "random":
             wanted = set(at_random(records, len(wanted), seed=rounds.seed))
         chosen = [record.id for record in records if record.id in wanted]
-        replace_text(place / "ids.txt", "".join(f"{name}\n" for name in chosen))
+        write_ids(chosen, place / "ids.txt")
         drafts = pairs((r for r in records if r.id in wanted), unchanged=rounds.unchanged, seed=rounds.seed)
         write_drafts(drafts if rounds.refinement else [], place / "drafts.jsonl")
         facts = {
@@ -172,10 +172,6 @@ class Loop:
         }  # fmt: skip
         replace_text(self.out / "result.json", json.dumps(result) + "\n")
         return result
-
-
-def _read_ids(place: Path) -> list[str]:
-    return (place / "ids.txt").read_text("utf-8").splitlines()
 
 
 def _losses(log: Path) -> list[tuple[int, float]]:
