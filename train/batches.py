@@ -19,6 +19,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from .api_tools import ApiTools, read_apis
+from .bank import Bank, load_families
 from .examples import Example, read_examples
 from .grounding import is_grounded
 from .packs import Mix, Packer, Row
@@ -32,7 +33,7 @@ SHARES = {
     "seal_tools": 9, "glaive": 7, "toolrl_rlla": 4, "ste_toolbench": 4, "synth_rapidapi": 9, "ha_intents": 4,
     "thingpedia": 9, "snips": 6, "hwu64": 5, "fb_multilingual_tod": 4, "slurp": 3, "ms_bf_skills": 4, "home_llm": 3,
     "star": 2, "tm4": 2, "sgd": 6, "metatool": 4, "clinc_oos": 3, "banking77": 1, "composed": 9, "composed_same": 8,
-    "drafted": 24,
+    "drafted": 12,
 }  # fmt: skip
 # Short rows first, few tools, names more than descriptions: copying is learned there. (until, mixes in turn)
 CURRICULUM = (
@@ -43,7 +44,7 @@ CURRICULUM = (
 )  # fmt: skip
 # A base knows words and copies already: long rows from the start, and found data more than made.
 FROM_BASE = (
-    (1.01, (Mix(length=512, synth=0.4, lone_tool=0.2, distractors=7, keep_descriptions=0.9, no_call=0.35, history=0.2,
+    (1.01, (Mix(length=512, synth=0.25, lone_tool=0.2, distractors=7, keep_descriptions=0.9, no_call=0.35, history=0.2,
                 done=0.08, read=0.05),)),
 )  # fmt: skip
 
@@ -86,14 +87,15 @@ def make_packer(sources: Sources, tokenizer: Tokenizer) -> Packer:
             pools[example.source].append(example)
     rng = random.Random(0)
     apis = None
+    seen = {tool.name for example in (read_examples(sources.dev) if sources.dev else ()) for tool in example.tools}
     if sources.apis is not None:
-        seen = {tool.name for example in (read_examples(sources.dev) if sources.dev else ()) for tool in example.tools}
         apis = ApiTools(rng, read_apis(sources.apis), seen)
     synth = Synthesizer(rng, *_free_text(pools), apis)
     drafts = {} if sources.drafts is None else read_drafts(sources.drafts, "request")
     # A model's own drafts are few and dear: the lines that have one come again as a source of their own.
     pools["drafted"] = [example for pool in pools.values() for example in pool if example.request in drafts]
-    return Packer(Renderer(tokenizer), pools, SHARES, synth, rng, drafts)
+    bank = Bank(load_families(), synth.values, seen)
+    return Packer(Renderer(tokenizer), pools, SHARES, synth, rng, bank, drafts)
 
 
 def _free_text(pools: Mapping[str, Sequence[Example]]) -> tuple[list[str], list[str], list[str]]:

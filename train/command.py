@@ -53,6 +53,24 @@ def base(**options: Any) -> None:
     make_base(**options)
 
 
+@train.command(short_help="Draw training lines from written tools and requests.")
+@click.argument("files", nargs=-1, type=_file)
+@click.option("--count", default=1000, show_default=True, type=click.IntRange(1), help="How many lines.")
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Instead of stdout.")
+@click.option("--no-call", default=0.12, show_default=True, type=click.FloatRange(0, 1), help="Share without a call.")
+@click.option("--seed", default=0, show_default=True, help="The same seed draws the same lines.")
+def lines(**options: Any) -> None:
+    """Draw training lines from FILES that hold tools and requests with slots, else from those that come along.
+
+    \b
+    Example:
+      toolace-edge train lines my_app.txt --count 5000 --out train.jsonl
+    """
+    from .bank_lines import run
+
+    run(**options)
+
+
 @train.command(short_help="Train a model, or resume a run.")
 @click.option("--data", type=_file, required=True, metavar="FILE", help="Examples to learn from, .jsonl or .jsonl.gz.")
 @click.option("--dev", type=_file, metavar="FILE", help="Examples to watch the training with.")

@@ -19,13 +19,15 @@ from numpy.typing import NDArray
 from toolace_edge.messages import Message, Tool, ToolCall
 
 from .augment import corrupt, restyle
+from .bank import Bank
+from .bank_format import Family
 from .chatter import chatter
 from .examples import Example, flat_name, ordered
 from .history import exchange
 from .made import Made
 from .own_tools import OwnTools
 from .rendering import Piece, Renderer, without_weights
-from .several import of_several_tools
+from .several import join_requests, of_several_tools
 from .synth import Synthesizer
 
 
@@ -42,10 +44,11 @@ class Mix:
     refine_own: float = 0.6  # the same where the model's own draft of the request is known
     unchanged: float = 0.5  # of those, drafts that are right already
     keep_descriptions: float = 0.7
-    several: float = 0.25  # of the requests for made tools, those for several of them at once
+    several: float = 0.25  # of the requests for made tools, those for several; of found scenes, those with a joined one
     history: float = 0.0  # of the requests that begin a conversation, those that shall follow another one
     done: float = 0.0  # for each request that calls, one whose results are there, this often
     read: float = 0.0  # weight of predicting the request's own words
+    bank: float = 0.45  # trees of the bank's tools
     own: float = 0.05  # trees of the program's own tools
 
 
@@ -68,6 +71,7 @@ class Scene:
     tools: list[Tool]
     examples: list[Example]
     made: list[Made]
+    families: list[Family] = field(default_factory=list)
     rename: Mapping[str, tuple[Tool, Tool]] = field(default_factory=dict)
 
     @property
@@ -102,12 +106,14 @@ class Packer:
         shares: Mapping[str, float],
         synth: Synthesizer,
         rng: random.Random,
+        bank: Bank,
         drafts: Mapping[str, Sequence[tuple[ToolCall, ...]]] | None = None,
     ) -> None:
         self.renderer, self.synth, self.rng = renderer, synth, rng
         self.pools = {name: pool for name, pool in pools.items() if pool and shares.get(name)}
         self.sources = list(self.pools)
         self.shares = [shares[name] for name in self.sources]
+        self.bank = bank
         self.drafts = drafts or {}
         self.callers = _by_tool(self.pools)
         self.own = OwnTools(rng, synth.values)
@@ -153,6 +159,8 @@ class Packer:
     def _scene(self, mix: Mix) -> Scene:
         if self.rng.random() < mix.own:
             return self._own_scene()
+        if self.rng.random() < mix.bank:
+            return self._bank_scene(mix)
         return self._made_scene(mix) if self.rng.random() < mix.synth else self._found_scene(mix)
 
     def _own_scene(self) -> Scene:
@@ -161,6 +169,12 @@ class Packer:
         shown = names if self.rng.random() < 0.4 else self.rng.sample(names, self.rng.randint(1, len(names)))
         examples = [self.own.asked(shown) for _ in range(self.rng.randint(2, 6))]
         return Scene([self.own.tools[name] for name in shown], examples, [])
+
+    def _bank_scene(self, mix: Mix) -> Scene:
+        """Tools of one or two families of the bank, and requests for any of them."""
+        families, shown = self.bank.scene(mix.lone_tool)
+        examples = [self.bank.asked(shown) for _ in range(self.rng.randint(3, 7))]
+        return Scene([family.tools[name].tool for family, name in shown], examples, [], families)
 
     def _made_scene(self, mix: Mix) -> Scene:
         """Made tools, some of them near each other, and requests for any of them."""
@@ -200,6 +214,10 @@ class Packer:
             if other.calls and not any(tool.name in names for tool in other.gold_tools):
                 examples.append(other)
                 tools += other.gold_tools
+        alone = [one for one in examples if len(one.messages) == 1 and one.calls and len(one.request) < 200]
+        if len(alone) > 1 and self.rng.random() < mix.several:
+            count = min(len(alone), self.rng.choice((2, 2, 3)))
+            examples.append(join_requests(self.rng, self.rng.sample(alone, count)))
         return Scene(tools, examples, [])
 
     def _add(self, branches: list[Piece], branch: Piece | None, room: int) -> int:
@@ -275,6 +293,9 @@ class Packer:
 
     def _no_call(self, scene: Scene, mix: Mix) -> Piece | None:
         """A request that none of the tools can serve: another tool's, or one with something required unsaid."""
+        if scene.families and self.rng.random() < 0.4:
+            written = self.bank.unasked(self.rng.choice(scene.families))
+            return None if written is None else self._branch(written, scene, mix)
         if scene.made and self.rng.random() < 0.2:
             other = self.synth.lacking(self.rng.choice(scene.made))
             return None if other is None else self._branch(other, scene, mix)
@@ -295,6 +316,9 @@ class Packer:
             return self.rng.choice(self.said)
         if kind < 0.38:
             return self.own.request(self.rng.choice(list(self.own.tools)))
+        if scene.families and kind < 0.6:
+            family = self.rng.choice(self.bank.families)
+            return self.bank.single(family, self.rng.choice(list(family.tools)))
         if scene.made and kind < 0.55:
             return self.synth.asked(self.synth.make_tool(self.rng.choice(scene.made)))
         return self.synth.example() if kind < (0.8 if scene.made else 0.6) else self.found()

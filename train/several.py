@@ -18,6 +18,20 @@ if TYPE_CHECKING:
 _Row = Mapping[str, Value]
 _AGAIN = ("and one with", "another with", "and another one with", "then for", "also for", "and the same for",
           "then with", "do it again with", "and also for", "plus one with", "and then", "as well as")  # fmt: skip
+_FRAMES = (  # what stands before the first, those between, and the last
+    ("First, ", "then ", "Finally, "), ("First, ", "Then ", "After that, "), ("1) ", "2) ", "and last: "),
+    ("", "Also, ", "And "), ("", "Additionally, ", "Lastly, "), ("Please ", "Next, ", "And then "),
+    ("I have some requests. ", "Second: ", "And finally, "), ("", "", ""), ("", "Another thing: ", "One more: "),
+)  # fmt: skip
+_STARTERS = frozenset(
+    """a add are arrange as ask assign at book buy calculate call can cancel change check choose close compare compute
+    convert could count create cut delete did display do does download draw estimate evaluate explain export fetch find
+    for from get give has have help here hey how if in is it its left let list log look make mark measure move my
+    need next no note now of on one open order our pause pick plan play please plot post print provide pull put
+    record remind remove rename report reserve resize retrieve run save schedule search see send set share should show
+    sort start stop submit suggest switch take tell that the there these this those to translate turn two update use
+    verify was we what what's when where which who who's whose why will with work would write you your""".split()
+)
 _NEXT = (". Also, ", ". Then ", ". Next, ", ". After that, ", ". Finally, ", ". ", "; ", ", and ", " and ",
          " and then ", ", then ", " and also ", ". Additionally, ", ". I also want to know: ",
          ", after that ", ". And ")  # fmt: skip
@@ -42,22 +56,41 @@ def of_one_tool(synth: Synthesizer, made: Made, count: int) -> Example:
 
 def of_several_tools(synth: Synthesizer, made: Sequence[Made]) -> Example | None:
     """A call of each of `made` in turn; one may be there twice."""
-    rng = synth.rng
-    text, calls = "", []
+    parts = []
     for one in made:
         got = synth.request(one)
         if got is None:
             return None
-        calls.append(ToolCall(one.tool.name, got[1]))
-        joint = rng.choice(_NEXT)
-        part = got[0].rstrip(".?")
-        if text:
+        call = ToolCall(one.tool.name, got[1])
+        parts.append(Example("synth_several", (one.tool,), (Message("user", got[0]),), (call,)))
+    return join_requests(synth.rng, parts)
+
+
+def join_requests(rng: random.Random, parts: Sequence[Example]) -> Example:
+    """One request out of those of `parts`, each of one user turn, and their calls one after the other."""
+    said = [part.request.strip() for part in parts]
+    if rng.random() < 0.35:
+        first, between, last = rng.choice(_FRAMES)
+        openings = [first, *[between] * (len(said) - 2), last]
+        whole = [one if one.endswith((".", "?", "!")) else one + "." for one in said]
+        text = " ".join(o + lower_start(one) if o else one for o, one in zip(openings, whole, strict=True))
+    else:
+        text = rng.choice(("", "", "", "I need two things: " if len(said) == 2 else "I need a few things. "))
+        text += said[0].rstrip(".?")
+        for one in said[1:]:
+            joint = rng.choice(_NEXT)
             starts = joint.endswith(". ") or joint == ". And "
-            text += joint + (part if starts and rng.random() < 0.8 else part[0].lower() + part[1:])
-        else:
-            text = rng.choice(("", "", "", "I need two things: " if len(made) == 2 else "I need a few things. ")) + part
-    tools = tuple({one.tool.name: one.tool for one in made}.values())
-    return Example("synth_several", tools, (Message("user", text + rng.choice(("", ".", ".", "?"))),), tuple(calls))
+            text += joint + (one if starts and rng.random() < 0.8 else lower_start(one)).rstrip(".?")
+        text += rng.choice(("", ".", ".", "?"))
+    tools = tuple({tool.name: tool for part in parts for tool in part.tools}.values())
+    calls = tuple(call for part in parts for call in part.calls)
+    return Example(f"{parts[0].source}_joined", tools, (Message("user", text),), calls)
+
+
+def lower_start(text: str) -> str:
+    """The text without a capital at its beginning, where the first word is a common one: names keep theirs."""
+    first = text.split(" ", 1)[0].rstrip(",'")
+    return text[0].lower() + text[1:] if first.lower() in _STARTERS and not first.isupper() else text
 
 
 def _varying(rng: random.Random, said: Sequence[Slot]) -> list[Slot]:

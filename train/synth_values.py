@@ -13,27 +13,58 @@ _TYPES = {
 }  # fmt: skip
 _SMALL = "zero one two three four five six seven eight nine ten eleven twelve".split()
 _MONTHS = "January February March April May June July August September October November December".split()
-_CITIES = (
+
+
+def _listed(text: str) -> list[str]:
+    return text.strip().replace("\n", "|").split("|")
+
+
+_CITIES = _listed(
     """
 Paris|London|New York|San Francisco|Tokyo|Berlin|Madrid|Rome|Sydney|Toronto|Los Angeles|Chicago|Boston|Seattle|Mumbai
 Cairo|Lagos|Lima|Oslo|Vienna|Prague|Dublin|Miami|Dallas|Denver|Beijing|Shanghai|Seoul|Bangkok|Nairobi|Istanbul|Moscow
-Amsterdam|Lisbon|Athens|Warsaw|Houston|Phoenix|Las Vegas|San Diego
-""".strip()
-    .replace("\n", "|")
-    .split("|")
+Amsterdam|Lisbon|Athens|Warsaw|Houston|Phoenix|Las Vegas|San Diego|Barcelona|Munich|Hamburg|Milan|Naples|Florence
+Venice|Brussels|Copenhagen|Stockholm|Helsinki|Zurich|Geneva|Budapest|Bucharest|Sofia|Belgrade|Kyiv|Porto|Seville
+Lyon|Marseille|Nice|Edinburgh|Glasgow|Manchester|Liverpool|Bristol|Leeds|Cambridge|Oxford|Montreal|Vancouver|Ottawa
+Calgary|Mexico City|Havana|Bogota|Quito|Santiago|Buenos Aires|Montevideo|Rio de Janeiro|Sao Paulo|Caracas|Kingston
+Cape Town|Johannesburg|Accra|Dakar|Casablanca|Tunis|Addis Ababa|Kampala|Dubai|Abu Dhabi|Doha|Riyadh|Amman|Beirut
+Tel Aviv|Tehran|Karachi|Lahore|Delhi|New Delhi|Bangalore|Chennai|Kolkata|Hyderabad|Pune|Dhaka|Kathmandu|Colombo
+Hanoi|Ho Chi Minh City|Singapore|Kuala Lumpur|Jakarta|Manila|Hong Kong|Taipei|Osaka|Kyoto|Sapporo|Busan|Melbourne
+Brisbane|Perth|Auckland|Wellington|Honolulu|Anchorage|Portland|Austin|San Antonio|New Orleans|Atlanta|Orlando|Tampa
+Nashville|Memphis|Philadelphia|Pittsburgh|Baltimore|Washington|Detroit|Cleveland|Minneapolis|St. Louis|Kansas City
+Salt Lake City|Sacramento|Oakland|San Jose|Santa Fe|Boise|Omaha|Charlotte|Raleigh|Buffalo|Albany|Hartford|Reykjavik
+"""
 )
-_COUNTRIES = """
-France Germany Japan Brazil Canada India China Italy Spain Mexico Egypt Kenya Norway Sweden Poland Turkey Chile Peru
-USA UK Australia Greece
-""".split()
+_COUNTRIES = _listed(
+    """
+France|Germany|Japan|Brazil|Canada|India|China|Italy|Spain|Mexico|Egypt|Kenya|Norway|Sweden|Poland|Turkey|Chile|Peru
+USA|UK|Australia|Greece|United States|United Kingdom|South Korea|New Zealand|South Africa|Argentina|Colombia|Portugal
+Netherlands|Belgium|Switzerland|Austria|Denmark|Finland|Iceland|Ireland|Hungary|Romania|Bulgaria|Ukraine|Croatia
+Czech Republic|Israel|Jordan|Saudi Arabia|Qatar|Iran|Pakistan|Bangladesh|Nepal|Sri Lanka|Thailand|Vietnam|Malaysia
+Singapore|Indonesia|Philippines|Mongolia|Kazakhstan|Morocco|Tunisia|Algeria|Nigeria|Ghana|Senegal|Ethiopia|Uganda
+Tanzania|Zambia|Cuba|Jamaica|Costa Rica|Panama|Ecuador|Bolivia|Uruguay|Paraguay|Venezuela|Estonia|Latvia|Lithuania
+"""
+)
 _FIRST = """
 John Mary Anna Peter Maria David Laura James Emma Lucas Sofia Ahmed Wei Priya Carlos Elena Tom Alice Bob Sarah Michael
-Linda Omar Yuki Hans Ivan
+Linda Omar Yuki Hans Ivan Grace Daniel Olivia Noah Chloe Ethan Mia Liam Zoe Oscar Ruth Victor Nina Samuel Clara Hugo
+Fatima Hassan Aisha Raj Anita Kenji Hana Mei Chen Diego Lucia Pablo Ines Marco Giulia Pierre Camille Jonas Lena Erik
+Astrid Ola Kofi Amara Chidi Tariq Layla Dmitri Olga Tomas Eva Janet Kevin Rachel Brian Megan Frank Helen George Irene
 """.split()
 _LAST = """
 Smith Johnson Brown Garcia Miller Davis Lopez Wilson Anderson Taylor Moore Lee White Harris Clark Walker Young King
-Wright Scott Green Baker Khan Silva
+Wright Scott Green Baker Khan Silva Nguyen Patel Sato Tanaka Kim Park Wang Zhang Muller Schmidt Weber Rossi Ferrari
+Dubois Moreau Novak Kowalski Ivanov Petrov Andersson Hansen Nielsen Murphy Kelly Osei Okafor Mensah Haddad Cohen Levy
+Torres Ramirez Castro Mendes Pereira Costa Hughes Bennett Foster Reed Cooper Morgan Bailey Brooks Price Ross Hayes
 """.split()
+_COMPANIES = _listed(
+    """
+Acme Corp|Globex|Initech|Northwind Traders|Contoso|Apple|Google|Microsoft|Amazon|Tesla|Toyota|Siemens|Nestle|Samsung
+Sony|IBM|Intel|Nvidia|Oracle|Netflix|Adobe|Spotify|Airbus|Boeing|Shell|BP|Pfizer|Bayer|Unilever|Ikea|Nike|Adidas
+Coca-Cola|Starbucks|Walmart|Target|FedEx|DHL|Visa|Mastercard|Goldman Sachs|Deutsche Bank|Blue Harbor Ltd|Sunrise Foods
+Green Valley Farms|Delta Logistics|Orion Software|Maple Street Bakery|Redwood Partners|Silverline Media|Harbor & Sons
+"""
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +118,18 @@ class ValueMaker:
             raise ValueError(f"unknown kind of value {kind!r}")
         made: Value = maker()
         return made
+
+    def of_kind(self, kind: str) -> Value:
+        """A value of a kind that bank_format.py knows."""
+        if kind == "date":
+            made = self._date()
+            while not made.value[:4].isdigit():
+                made = self._date()
+            return made
+        if kind == "date_text":
+            said = self._date().said
+            return Value(said, said)
+        return self.make({"person": "name"}.get(kind, kind), ())
 
     def _list(self, inner: str) -> Value:
         inner = {"num": "float"}.get(inner, inner)
@@ -156,7 +199,8 @@ class ValueMaker:
         if rng.random() < 0.55:
             return Value(iso, iso)
         name = _MONTHS[month - 1]
-        text = rng.choice((f"{name} {day}, {year}", f"{day} {name} {year}", f"{name} {day}th, {year}"))
+        ordinal = "th" if day in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(day % 10, "th")
+        text = rng.choice((f"{name} {day}, {year}", f"{day} {name} {year}", f"{name} {day}{ordinal}, {year}"))
         return Value(iso, text) if rng.random() < 0.5 else Value(text, text)
 
     def _time(self) -> Value:
@@ -188,6 +232,15 @@ class ValueMaker:
             return self._same(f"{self.rng.choice(_FIRST)} {self.rng.choice(self.lexicon).capitalize()}")
         first = self.rng.choice(_FIRST)
         return self._same(first if self.rng.random() < 0.4 else f"{first} {self.rng.choice(_LAST)}")
+
+    def _first_name(self) -> Value:
+        return self._same(self.rng.choice(_FIRST))
+
+    def _company(self) -> Value:
+        if self.rng.random() < 0.2:
+            form = self.rng.choice(("Inc", "Ltd", "Group", "AG"))
+            return self._same(f"{self.rng.choice(self.lexicon).capitalize()} {form}")
+        return self._same(self.rng.choice(_COMPANIES))
 
     def _text(self) -> str:
         if self.rng.random() < 0.5:

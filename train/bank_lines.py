@@ -1,0 +1,84 @@
+"""What `train lines` does: training lines in OpenAI's form out of a bank, for any base and for an app's own tools."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from toolace_edge.errors import InputError
+
+from .bank import Bank, load_families, unwritten
+from .bank_format import Family, Said
+from .examples import Example
+from .run_files import replace_text
+from .synth_values import ValueMaker
+
+LONE_TOOL = 0.2  # lines that show the called tool only
+
+
+def run(files: Sequence[Path], out: Path | None, count: int, no_call: float, seed: int) -> None:
+    """Writes `count` lines to `out`, else to stdout; what the files lack is said on stderr."""
+    families = load_families(files)
+    if not any(one.single for family in families for one in family.tools.values()):
+        raise InputError("No tool in these files has a request: a line that starts with `? `.")
+    for lack in (lack for family in families for lack in unwritten(family)):
+        click.echo(f"lacks: {lack}", err=True)
+    drawn = (json.dumps(record, ensure_ascii=False) + "\n" for record in records(families, count, no_call, seed))
+    if out is None:
+        sys.stdout.writelines(drawn)
+    else:
+        replace_text(out, "".join(drawn))
+        click.echo(f"{out}: {count} lines from {sum(len(family.tools) for family in families)} tools", err=True)
+
+
+def records(families: Sequence[Family], count: int, no_call: float, seed: int) -> Iterator[dict[str, Any]]:
+    """`count` lines; `no_call` of them ask for what no tool of theirs does, where such a request is written."""
+    rng = random.Random(seed)
+    bank = Bank(families, ValueMaker(rng, *_free_text(families)))
+    for number in range(count):
+        around, shown = bank.scene(LONE_TOOL)
+        unasked = bank.unasked(rng.choice(around)) if rng.random() < no_call else None
+        tools = [family.tools[name].tool for family, name in shown]
+        rng.shuffle(tools)
+        example = unasked or bank.asked(shown)
+        yield _record(Example("bank", tuple(tools), example.messages, example.calls, f"bank/{seed}/{number}"))
+
+
+def _record(example: Example) -> dict[str, Any]:
+    calls = [
+        {"type": "function", "function": {"name": call.name, "arguments": dict(call.arguments)}}
+        for call in example.calls
+    ]
+    answer = {"role": "assistant", "content": ""} | ({"tool_calls": calls} if calls else {})
+    return {
+        "id": example.id,
+        "source": example.source,
+        "messages": [{"role": "user", "content": example.request}, answer],
+        "tools": [
+            {
+                "type": "function",
+                "function": {"name": tool.name, "description": tool.description, "parameters": dict(tool.parameters)},
+            }
+            for tool in example.tools
+        ],
+    }
+
+
+def _free_text(families: Sequence[Family]) -> tuple[list[str], list[str]]:
+    """Phrases and words to be copied, out of the bank itself."""
+    phrases: set[str] = set()
+    words: set[str] = set()
+    for family in families:
+        for one in family.tools.values():
+            for parameter in one.parameters.values():
+                phrases.update(v.said for v in parameter.values if isinstance(v, Said) and " " in v.said)
+            for request in (*one.single, *one.several, *one.none):
+                words.update(re.findall(r"[^\W\d_]{2,16}", request.text))
+    return sorted(phrases) or ["as it is"], sorted(words)
