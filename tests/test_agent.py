@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 import time
@@ -122,6 +123,52 @@ def test_a_tool_choice_is_for_the_first_answer() -> None:
     assert acting.run("ten minutes").text == "All done."
 
 
+def test_a_tool_choice_may_be_for_one_request() -> None:
+    def ping() -> str:
+        """Ping."""
+        return "pong"
+
+    acting = agent("<|text|>No.<|end|>", tools=(set_timer, ping))
+    assert acting.run("x").stop == "answered"
+    for choice in ("ping", ("named", "ping")):
+        run = acting.run("x", tool_choice=choice)
+        assert ([one.name for one in run.steps[0].answer.calls], run.steps[1].answer.calls) == (["ping"], ())
+    assert acting.run("x", tool_choice="required", max_steps=1).calls
+    last = list(acting.stream("x", tool_choice="ping", max_steps=1))[-1]
+    assert isinstance(last, Finished)
+    assert [one.name for one in last.run.calls] == ["ping"]
+    assert acting.complete("x", tool_choice="ping").calls[0].name == "ping"
+    assert acting.run("x").stop == "answered"
+
+
+def test_a_request_without_a_tool_choice_has_the_agents() -> None:
+    acting = agent(timer(10), tool_choice="none", max_steps=1)
+    assert not acting.run("ten minutes").calls
+    assert acting.run("ten minutes", tool_choice="auto").calls
+    assert not acting.run("ten minutes").calls
+
+
+def test_a_tool_choice_that_is_none_is_refused_and_leaves_nothing() -> None:
+    acting = agent(timer(10), DONE)
+    for ask in (acting.run, acting.complete, lambda *a, **b: list(acting.stream(*a, **b))):
+        with pytest.raises(InputError, match="there is no tool named 'set_timr'") as raised:
+            ask("ten minutes", tool_choice="set_timr")
+        assert raised.value.hint == "Use auto, none, required, or the name of a tool; tools are: set_timer."
+        with pytest.raises(InputError, match="7 is not a choice"):
+            ask("ten minutes", tool_choice=7)
+    assert acting.messages == []
+
+
+def test_an_option_that_is_not_there_is_named_as_the_agents(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "open_model", lambda *_: pytest.fail("a model was opened for nothing"))
+    with pytest.raises(TypeError, match=r"^Agent\(\) got .* argument 'max_step'\. Did you mean 'max_steps'\?$"):
+        Agent(tools=[set_timer], max_step=1)
+    with pytest.raises(TypeError, match=r"'round'\. Did you mean 'rounds'\?$"):
+        Agent(tools=[set_timer], round=1)
+    with pytest.raises(TypeError, match=r"argument 'engine'$"):
+        Agent(tools=[set_timer], engine=None)
+
+
 @pytest.mark.parametrize("steps", [0, -1, 1.5, True])
 def test_a_number_of_steps_that_is_none_is_refused(steps: Any) -> None:
     with pytest.raises(InputError, match="max_steps"):
@@ -185,6 +232,26 @@ def test_policies_go_by_name_and_the_first_that_fits_counts() -> None:
         agent(every, tools=tools(), policy={"send": "maybe"})
 
 
+def test_a_policy_for_a_tool_that_is_not_there_is_refused() -> None:
+    foreign = SourceTool(Tool("web.fetch"), lambda arguments: "")
+    with pytest.raises(InputError, match=r"policy: 'set_time' fits no tool that runs\. Did you mean 'set_timer'\?"):
+        agent(DONE, policy={"set_time": "deny", "*": "allow"})
+    with pytest.raises(InputError, match=r"policy: 'mail\.\*' fits no tool that runs\.\s"):
+        agent(DONE, tools=(foreign, set_timer), policy={"mail.*": "deny", "*": "allow"})
+    agent(DONE, tools=(foreign, set_timer), policy={"web.*": "deny", "set_timer": "allow"})
+
+
+def test_what_approve_does_to_a_call_neither_runs_nor_enters_the_conversation() -> None:
+    def meddle(one: ToolCall) -> bool:
+        one.arguments["minutes"] = 99  # type: ignore[index]
+        return True
+
+    acting = agent(timer(10), DONE, approve=meddle)
+    run = acting.run("ten minutes")
+    assert run.results[0].content == "ringing in 10"
+    assert run.calls == acting.messages[1].calls == (ToolCall("set_timer", {"minutes": 10}),)
+
+
 def test_with_nobody_to_ask_own_functions_run_and_foreign_tools_do_not() -> None:
     ran: list[str] = []
     foreign = SourceTool(Tool("web.fetch"), lambda arguments: ran.append("web") or "")
@@ -206,6 +273,33 @@ def test_tools_without_a_function_are_for_complete_alone() -> None:
         acting.run("ten minutes")
     assert acting.complete("ten minutes").calls == (ToolCall("set_timer", {"minutes": 10}),)
     assert acting.messages == []
+
+
+def test_a_coroutine_function_is_a_tool_like_any_other() -> None:
+    async def set_timer(minutes: int) -> str:
+        await asyncio.sleep(0)
+        return f"ringing in {minutes}"
+
+    run = agent(timer(10), DONE, tools=(set_timer,)).run("ten minutes")
+    assert [(result.content, result.outcome) for result in run.results] == [("ringing in 10", "done")]
+
+
+def test_tools_may_be_a_file_or_stand_alone(tmp_path: Path) -> None:
+    file = tmp_path / "tools.json"
+    file.write_text(json.dumps([{"name": "set_timer", "parameters": {"properties": {"minutes": {"type": "integer"}}}}]))
+    for source in (file, str(file), [file]):
+        made = Agent(scripted(timer(10)), source, rounds=0)
+        assert made.complete("ten minutes").calls == (ToolCall("set_timer", {"minutes": 10}),)
+        with pytest.raises(InputError, match="No function is given for set_timer"):
+            made.run("ten minutes")
+    assert Agent(scripted(timer(10)), set_timer, rounds=0).run("ten", max_steps=1).results[0].content == "ringing in 10"
+
+
+def test_beside_functions_a_definition_is_told_to_the_model_and_run_by_nobody() -> None:
+    acting = agent(calls(call("set_timer", minutes=3), call("look")), DONE, tools=(set_timer, {"name": "look"}))
+    run = acting.run("both")
+    assert [result.outcome for result in run.results] == ["done", "unknown"]
+    assert "there is no tool 'look'" in run.results[1].content
 
 
 # --- tools that misbehave ----------------------------------------------------------------------------------------
@@ -490,6 +584,27 @@ def test_a_conversation_goes_on_from_its_file(tmp_path: Path) -> None:
     assert other.run("here I am").text == "Welcome back."
     with pytest.raises(InputError, match=r"none\.json does not exist"):
         other.load(tmp_path / "none.json")
+
+
+def test_a_conversation_may_hold_messages_as_dicts(tmp_path: Path) -> None:
+    acting = agent(DONE)
+    acting.messages.append({"role": "user", "content": "ten minutes"})  # type: ignore[arg-type]
+    acting.save(tmp_path / "talk.json")
+    acting.load(tmp_path / "talk.json")
+    assert acting.messages == [Message("user", "ten minutes")]
+    acting.messages.append(3)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"messages\[1\]"):
+        acting.save(tmp_path / "talk.json")
+
+
+def test_saving_spares_a_file_that_is_something_else(tmp_path: Path) -> None:
+    notes = tmp_path / "notes.txt"
+    notes.write_text("mine")
+    with pytest.raises(InputError, match="is there already, and is no saved conversation"):
+        agent(DONE).save(notes)
+    assert notes.read_text() == "mine"
+    with pytest.raises(InputError, match="there is no folder"):
+        agent(DONE).save(str(tmp_path / "no" / "talk.json"))
 
 
 def test_what_an_agent_opened_it_closes_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:

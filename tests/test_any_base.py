@@ -25,6 +25,7 @@ from toolace_edge.engines.vocabulary import Vocabulary
 from toolace_edge.errors import DataError, InputError, ModelError
 from toolace_edge.prompts import build_prompt
 from toolace_edge.train.check import checked
+from toolace_edge.train.examples import in_schema_order
 from toolace_edge.train.recipes import (
     Lora,
     Rendering,
@@ -35,7 +36,7 @@ from toolace_edge.train.recipes import (
     read_rounds,
     read_tune,
 )
-from toolace_edge.train.supervised import in_schema_order, read_lines, render
+from toolace_edge.train.supervised import read_lines, render
 
 # --- recipes -------------------------------------------------------------------------------------------------------
 

@@ -24,7 +24,8 @@ TALK = (
 
 
 def test_writing_and_reading_is_the_same(tmp_path: Path) -> None:
-    path = tmp_path / "new" / "talk.json"
+    path = tmp_path / "talk.json"
+    write_conversation(path, TALK[:3])
     write_conversation(path, TALK)
     assert read_conversation(path) == TALK
     assert [file.name for file in path.parent.iterdir()] == ["talk.json"]
@@ -41,6 +42,24 @@ def test_a_conversation_that_cannot_be_written_leaves_the_old_file(tmp_path: Pat
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot be written"):
         write_conversation(tmp_path / "file" / "talk.json", TALK)
+
+
+@pytest.mark.parametrize("content", [b"my own words", b"", b'{"format": "another"}', b"\xff\x00"])
+def test_what_is_no_conversation_is_not_overwritten(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"notes\.txt is there already, and is no saved conversation") as raised:
+        write_conversation(path, TALK)
+    assert raised.value.hint == "Save to another file, or remove this one first."
+    assert path.read_bytes() == content
+    assert [file.name for file in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_no_folder_is_made(tmp_path: Path) -> None:
+    path = tmp_path / "no" / "such" / "talk.json"
+    with pytest.raises(InputError, match=rf"cannot be written: there is no folder {path.parent}\."):
+        write_conversation(path, TALK)
+    assert not list(tmp_path.iterdir())
 
 
 def saved(*messages: object) -> str:

@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+import asyncio
 import enum
+import functools
 import sys
 import threading
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, TypedDict
 
 import pytest
 
-from toolace_edge.errors import ToolError
+from toolace_edge.errors import InputError, ToolError
 from toolace_edge.execute import Executor, as_text
 from toolace_edge.messages import ToolCall, ToolResult
 
@@ -86,6 +90,131 @@ def test_a_call_that_is_not_approved_does_not_run() -> None:
     assert asked == [ToolCall("act", {})]
     assert not ran
     assert not Executor([act], approve=lambda call: True).run(ToolCall("act", {})).error
+
+
+def test_what_approve_does_to_the_call_changes_nothing_that_runs() -> None:
+    got: list[Any] = []
+
+    def pay(amount: float, shops: list[str], notes: dict[str, Any]) -> None:
+        got.append((amount, shops, notes))
+
+    def meddle(call: ToolCall) -> bool:
+        call.arguments["amount"] = "ninety"  # type: ignore[index]
+        call.arguments["shops"].append("mine")
+        call.arguments["notes"]["a"]["b"] = 2
+        return True
+
+    written = ToolCall("pay", {"amount": 12.5, "shops": ["Lidl"], "notes": {"a": {"b": 1}}})
+    assert Executor([pay], approve=meddle).run(written).outcome == "done"
+    assert got == [(12.5, ["Lidl"], {"a": {"b": 1}})]
+    assert written.arguments == {"amount": 12.5, "shops": ["Lidl"], "notes": {"a": {"b": 1}}}
+
+
+def test_what_a_function_does_to_its_arguments_stays_with_it() -> None:
+    def empty(items: list, more: Any) -> int:  # type: ignore[type-arg]
+        items.clear()
+        more["a"].clear()
+        return len(items)
+
+    call = ToolCall("empty", {"items": [1, [2]], "more": {"a": [1]}})
+    assert Executor([empty]).run(call).content == "0"
+    assert call.arguments == {"items": [1, [2]], "more": {"a": [1]}}
+
+
+def test_arguments_that_are_nested_too_deeply_are_said_to_the_model() -> None:
+    def look(x: Any) -> None: ...
+
+    deep: list[Any] = []
+    for _ in range(sys.getrecursionlimit()):
+        deep = [deep]
+    result = Executor([look]).run(ToolCall("look", {"x": deep}))
+    assert (result.outcome, result.content) == ("invalid", "Error: the arguments are nested too deeply.")
+
+
+@pytest.mark.parametrize("given", ["policy", "timeout_s"])
+def test_a_pattern_that_fits_no_tool_is_refused(given: str) -> None:
+    word: Any = {"policy": "deny", "timeout_s": 1}[given]
+    with pytest.raises(InputError, match=rf"{given}: 'ad' fits no tool that runs\. Did you mean 'add'\?") as raised:
+        Executor([add, fail], **{given: {"ad": word, "*": word}})
+    assert raised.value.hint == "The tools that run are: add, fail."
+    with pytest.raises(InputError, match=r"'mail\.\*' fits no tool"):
+        Executor([add], **{given: {"add": word, "mail.*": word}})
+    with pytest.raises(InputError, match=r"<function add at .* is not a tool's name"):
+        Executor([add], **{given: {add: word}})
+    Executor([add], **{given: {"a?d": word, "*": word}})
+    Executor([], **{given: {"*": word}})
+
+
+async def twice(n: int) -> int:
+    """Twice as much."""
+    await asyncio.sleep(0)
+    return 2 * n
+
+
+class Doubler:
+    factor = 2
+
+    async def times(self, n: int) -> int:
+        await asyncio.sleep(0)
+        return self.factor * n
+
+
+class Wrapped:
+    """A callable object around a function, as decorators make them."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        functools.update_wrapper(self, function)
+        self.function = function
+
+    async def __call__(self, n: int) -> Any:
+        return await self.function(n)
+
+
+@functools.wraps(twice)
+def plain_wrapper(n: int) -> Any:
+    return twice(n)
+
+
+@pytest.mark.parametrize("function", [twice, Doubler().times, Wrapped(twice), plain_wrapper])
+def test_a_coroutine_runs_to_its_end(function: Callable[..., Any]) -> None:
+    executor = Executor([function])
+    result = executor.run(ToolCall(executor.tools[0].name, {"n": 21}))
+    assert (result.content, result.outcome) == ("42", "done")
+
+
+def test_what_a_coroutine_raises_is_said_to_the_model() -> None:
+    async def break_off(kind: str) -> None:
+        await asyncio.sleep(0)
+        if kind == "cancelled":
+            raise asyncio.CancelledError
+        fail(kind)
+
+    executor = Executor([break_off])
+    words = {"x": "KeyError: 'x'", "exit": "SystemExit: gone", "cancelled": "CancelledError: "}
+    for kind, said in words.items():
+        result = executor.run(ToolCall("break_off", {"kind": kind}))
+        assert (result.content, result.outcome) == (f"Error: {said}", "failed")
+
+
+@pytest.mark.parametrize("outcome", ["timeout", "cancelled"])
+def test_a_coroutine_that_waits_is_cancelled_once_and_may_tidy_up(outcome: str) -> None:
+    begun, tidied = threading.Event(), threading.Event()
+
+    async def wait() -> str:
+        begun.set()
+        try:
+            await asyncio.sleep(60)
+        finally:
+            await asyncio.sleep(0.1)  # longer than what would be a second cancel
+            tidied.set()
+        return "over"
+
+    started = time.monotonic()
+    executor = Executor([wait], timeout_s=0.2 if outcome == "timeout" else 60)
+    result = executor.run(ToolCall("wait", {}), cancelled=begun.is_set if outcome == "cancelled" else None)
+    assert result.outcome == outcome
+    assert tidied.wait(30)
+    assert time.monotonic() - started < 50
 
 
 def test_a_long_result_is_cut_and_says_so() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import enum
 import json
 from dataclasses import dataclass, field
+from datetime import date
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -39,6 +41,12 @@ class Pizza:
     price: float | None = None
 
 
+@dataclass
+class Stay:
+    until: date
+    price: Decimal
+
+
 def test_a_dataclass_comes_back_as_one() -> None:
     agent = extracting("Pizza", size="large", toppings=["ham"])
     assert agent.extract("a large one with ham", Pizza) == Pizza(Size.LARGE, ["ham"])
@@ -54,6 +62,16 @@ def test_a_schema_gives_plain_values() -> None:
 
 def test_an_annotation_gives_what_it_names() -> None:
     assert extracting("list", value=["small"]).extract("small", list[Size]) == [Size.SMALL]
+
+
+def test_dates_and_lists_of_models_are_extracted_too() -> None:
+    assert extracting("date", value="2024-01-02").extract("the 2nd", date) == date(2024, 1, 2)
+    assert extracting("Stay", until="2024-01-02", price=9.5).extract("until then", Stay) == Stay(
+        date(2024, 1, 2), Decimal("9.5")
+    )
+    pydantic = pytest.importorskip("pydantic")
+    line = pydantic.create_model("Line", what=(str, ...))
+    assert extracting("list", value=[{"what": "tea"}]).extract("tea", list[line]) == [line(what="tea")]
 
 
 def test_whatever_has_the_two_methods_is_a_model() -> None:

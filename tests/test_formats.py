@@ -262,6 +262,10 @@ def test_what_is_no_answer_is_refused_in_words(name: str, answer: str | bytes) -
 def test_an_unknown_format_and_an_unknown_choice_are_named() -> None:
     with pytest.raises(InputError, match="chatty"):
         formats.get("chatty")
-    with pytest.raises(InputError, match="sometimes"):
-        ToolChoice.of("sometimes")
+    with pytest.raises(InputError, match="no tool named 'sometimes'"):
+        ToolChoice.of("sometimes").select([Tool("f")])
+    with pytest.raises(InputError, match="3 is not a choice"):
+        ToolChoice.of(3)
+    assert ToolChoice.of("f") == ToolChoice("named", "f")
+    assert ToolChoice.of(("named", "none")) == ToolChoice("named", "none") != ToolChoice.of("none")
     assert ToolChoice.of(("named", "f")) == ToolChoice("named", "f")

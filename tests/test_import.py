@@ -8,6 +8,7 @@ import sys
 import pytest
 
 import toolace_edge
+from toolace_edge import events
 
 HEAVY = (
     *("numpy", "onnxruntime", "llguidance", "llama_cpp", "tokenizers", "torch", "transformers", "onnx", "gguf"),
@@ -29,6 +30,7 @@ def modules_after(statement: str) -> set[str]:
     [
         "import toolace_edge",
         "from toolace_edge import Message, Tool, ToolError, ToolaceEdgeError",
+        "from toolace_edge import CallFinished, Event, open_model",
         "import toolace_edge.cli",
         "from toolace_edge.engines import Engine, open_engine",
         "import toolace_edge.registry",
@@ -48,6 +50,11 @@ def test_importing_the_package_imports_none_of_its_modules() -> None:
 @pytest.mark.parametrize("name", toolace_edge.__all__)
 def test_every_public_name_is_there(name: str) -> None:
     assert getattr(toolace_edge, name) is not None
+
+
+def test_every_event_is_at_the_top_level() -> None:
+    assert set(events.__all__) <= set(toolace_edge.__all__)
+    assert {name for name in events.__all__ if getattr(toolace_edge, name) is not getattr(events, name)} == set()
 
 
 def test_the_public_names_are_sorted_and_listed() -> None:

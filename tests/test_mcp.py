@@ -207,7 +207,7 @@ def test_a_server_that_does_not_start_is_a_sentence(mode: str, limit_s: float, w
 
 def test_a_command_that_is_not_there_is_a_sentence() -> None:
     server = Server("t", "the MCP server t (nowhere-to-be-found)", "t", "nowhere-to-be-found")
-    with pytest.raises(ToolError, match=r"^the MCP server t \(nowhere-to-be-found\): there is no such command\.$"):
+    with pytest.raises(ToolError, match=r"^the MCP server t \(nowhere-to-be-found\): there is no such command\.(\n|$)"):
         McpSource([server]).open()
 
 

@@ -5,11 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from toolace_edge import registry
-from toolace_edge.errors import ModelError
+from toolace_edge.agent import Agent
+from toolace_edge.errors import InputError, ModelError, ToolError
+from toolace_edge.messages import Tool
+from toolace_edge.session import Session
+
+from .test_evaluate import scripted
 
 
 @pytest.fixture
@@ -114,3 +120,63 @@ def test_an_empty_hash_file_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "x.gguf.sha256").write_text(content)
     with pytest.raises(ModelError, match="is empty"):
         registry.find(tmp_path / "x.gguf")
+
+
+# --- what may stand in a model's place ---------------------------------------------------------------------------
+
+
+def add_expense(shop: str, amount: float) -> str:
+    """Add an expense."""
+    return f"{amount} at {shop}"
+
+
+CALL = '<|call|>{"name":"add_expense","arguments":{"shop":"Lidl","amount":12.5}}<|end|>'
+
+
+def test_an_open_model_is_as_good_as_a_name_and_stays_open() -> None:
+    model = scripted(CALL)
+    for session in (registry.load(model, [add_expense]), model.session(add_expense)):
+        assert isinstance(session, Session)
+        assert session.complete("12.50 at Lidl").calls[0].arguments == {"shop": "Lidl", "amount": 12.5}
+    with pytest.raises(InputError, match="rounds"):
+        registry.load(model, rounds=-1)
+    assert Agent(model, add_expense, rounds=0).complete("12.50 at Lidl").calls
+
+
+@pytest.mark.parametrize(
+    ("given", "words", "hint"),
+    [
+        ([add_expense], "not list", "tools="),
+        (add_expense, "not function", "tools="),
+        ({"name": "f"}, "not dict", "tools="),
+        (Tool("f"), "not Tool", "tools="),
+        (7, "A model is a name, a path or an open Model, not int", "bundled"),
+        (b"nano", "not bytes", "bundled"),
+    ],
+)
+def test_what_is_no_model_is_refused_and_tools_are_sent_to_their_place(given: Any, words: str, hint: str) -> None:
+    for take in (registry.load, registry.open_model, Agent):
+        with pytest.raises(InputError, match=words) as caught:
+            take(given)
+        assert hint in caught.value.hint
+    with pytest.raises(InputError, match="Session is made of an engine and a format") as refused:
+        Session(given, None, ())  # type: ignore[arg-type]
+    assert "load(model, tools)" in refused.value.hint
+
+
+def test_an_open_model_is_not_opened_again() -> None:
+    with pytest.raises(InputError, match="scripted is open already"):
+        registry.open_model(scripted(CALL))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["n" * 5000, "a\0b"])
+def test_a_name_that_no_file_can_have_is_only_unknown(models: Path, name: str) -> None:
+    with pytest.raises(ModelError, match="No model is called") as caught:
+        registry.find(name)
+    assert len(str(caught.value)) < 300
+
+
+def test_tools_are_read_before_a_model_is_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "open_model", lambda *args: pytest.fail("opened"))
+    with pytest.raises(ToolError, match="does not exist"):
+        registry.load(tools="no-such-file.json")

@@ -277,6 +277,8 @@ def test_the_tool_that_must_be_called_is_offered_whatever_is_asked() -> None:
     answer = session(tool_choice=("named", "stock_price"), reply="stock_price", top_k=2).complete("lock the door")
     assert offered(answer) == ["lock_door", "stock_price"]
     assert answer.calls[0].name == "stock_price"
+    answer = session(reply="stock_price", top_k=2).complete("lock the door", tool_choice="stock_price")
+    assert offered(answer) == ["lock_door", "stock_price"]
 
 
 def test_a_bad_tool_among_many_is_refused_before_any_request() -> None:

@@ -120,6 +120,27 @@ def test_a_tool_choice_narrows_what_is_answered() -> None:
             assert bool(answer.calls) == calls
 
 
+def test_a_tool_choice_may_be_for_one_request() -> None:
+    other = Tool("ping", "Ping.")
+    served = session(ScriptedEngine.noise(TOKENIZER, seed=2), (TIMER, other), rounds=0, limits=Limits(max_text=20))
+    for choice, names in (("none", set()), ("ping", {"ping"}), (("named", "set_timer"), {"set_timer"})):
+        assert {call.name for call in served.complete(REQUEST, tool_choice=choice).calls} == names
+    assert served.complete(REQUEST, tool_choice="required").calls
+    for i in range(9):  # more than grammars are kept
+        name = ("set_timer", "ping")[i % 2]
+        assert served.complete(REQUEST, tool_choice=("named", name)).calls[0].name == name
+        assert not served.complete(REQUEST, tool_choice="none").calls
+    with pytest.raises(InputError, match="there is no tool named 'pong'"):
+        served.complete(REQUEST, tool_choice="pong")
+
+
+def test_the_sessions_tool_choice_is_for_requests_without_one() -> None:
+    served = replying(REPLY % 10, rounds=0, tool_choice="none")
+    assert not served.complete(REQUEST).calls
+    assert served.complete(REQUEST, tool_choice="auto").calls
+    assert not served.complete(REQUEST).calls
+
+
 def test_the_same_seed_gives_the_same_answer() -> None:
     def answer(seed: int):
         engine = ScriptedEngine.noise(TOKENIZER, seed=0, scale=1.0)

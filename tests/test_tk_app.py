@@ -1,4 +1,4 @@
-"""The window of examples/tk_app.py works, stays alive while a tool runs, and its Cancel button cancels.
+"""The window of examples/tk_app.py works, stays alive while a tool runs, asks, and its Cancel button cancels.
 
 On a screen that nobody sees (Xvfb) where there is none; where that is not installed either, nothing here can run.
 """
@@ -67,6 +67,18 @@ def test_the_window_lives_while_a_tool_runs_and_cancel_ends_it(environment: dict
 
 def test_closing_the_window_ends_the_program_whatever_runs(environment: dict[str, str]) -> None:
     assert said(environment, "-m", "tests.tk_driver", "close") == ["closed"]
+
+
+def test_a_call_that_is_asked_for_runs_only_after_allow(environment: dict[str, str]) -> None:
+    begun = ["> act", "act()"]
+    denied, allowed = [*begun, "Error: the user did not allow this call."], [*begun, "done"]
+    cancelled = [*begun, "Error: act was cancelled before it ran.", "Cancelled."]
+    lines = [*denied, *allowed, *denied, *cancelled, *allowed]
+    assert said(environment, "-m", "tests.tk_driver", "questions") == lines
+
+
+def test_closing_the_window_while_a_question_is_open_is_a_no(environment: dict[str, str]) -> None:
+    assert said(environment, "-m", "tests.tk_driver", "close_question") == ["False [] False"]
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ import enum
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal, Optional, TypedDict
 
@@ -11,8 +12,9 @@ import pytest
 
 from toolace_edge.docstrings import read_docstring
 from toolace_edge.errors import SchemaError, ToolError
-from toolace_edge.messages import Tool
-from toolace_edge.tools import check_tools, from_function, load_tools, tool
+from toolace_edge.execute import Executor
+from toolace_edge.messages import Tool, ToolCall
+from toolace_edge.tools import check_tools, entries_of, from_function, load_tools, tool, tools_of
 
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 BARE = {"name": "f", "description": "d", "parameters": SCHEMA}
@@ -214,6 +216,107 @@ def test_functions_and_dicts_go_together() -> None:
     assert [found.name for found in load_tools([g, BARE])] == ["g", "f"]
 
 
+def test_a_path_a_function_or_a_definition_may_stand_alone_or_in_a_list(tmp_path: Path) -> None:
+    def g() -> None: ...
+
+    file = tmp_path / "tools.json"
+    file.write_text(json.dumps([BARE]))
+    for source in (file, str(file), [file], [str(file)], BARE, [BARE], WANTED[0], WANTED):
+        assert load_tools(source) == tools_of(source) == WANTED
+    assert [found.name for found in load_tools(g)] == ["g"]
+    assert [getattr(one, "__name__", one) for one in entries_of([g, BARE, file])] == ["g", BARE, *WANTED]
+    with pytest.raises(SchemaError, match=r"tools\[1\]\.name: 'f' is the name of an earlier tool"):
+        load_tools([BARE, file])
+
+
+def test_a_tool_as_it_was_made_stays_so_where_there_is_nothing_else() -> None:
+    made = Tool("f", "", {"type": "object", "properties": {"x": {"not": {}}}, "required": []})
+    assert tools_of([made]) == (made,)
+    with pytest.raises(SchemaError):
+        tools_of([made, BARE])
+
+
+def test_a_wrong_tool_in_a_file_of_a_list_is_told_with_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "tools.json"
+    file.write_text(json.dumps([BARE, {"name": "a b"}]))
+    with pytest.raises(SchemaError, match=r"tools\.json: tools\[1\]\.name: 'a b' is not a name"):
+        load_tools([file])
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("add_expense", "add_expense does not exist"),
+        (["add_expense"], "add_expense does not exist"),
+        ('[{"name": "f"}]', "path of a file, and this is JSON"),
+        (3, "a list of tools is wanted, not int"),
+        ([3], "a tool is a function or an object, not int"),
+        (b"tools.json", "a list of tools is wanted, not bytes"),
+    ],
+)
+def test_what_holds_no_tools_is_told(source: Any, words: str) -> None:
+    for read in (load_tools, tools_of):
+        with pytest.raises(ToolError, match=words) as caught:
+            read(source)
+        assert caught.value.hint != ToolError.hint
+
+
+DATED = {
+    "name": "book",
+    "description": "Book a room.",
+    "parameters": {
+        "type": "object",
+        "properties": {"day": {"type": "string", "format": "date"}, "beds": {"type": "integer", "minimum": 1}},
+        "required": ["day"],
+    },
+}
+
+
+def test_a_function_and_a_definition_are_one_tool() -> None:
+    def reserve(day: date, beds=2):  # type: ignore[no-untyped-def]
+        return f"{day:%d.%m.} {beds}"
+
+    class Hotel:
+        def book(self, **given: Any) -> str:
+            return str(given)
+
+    one = tool(reserve, definition=DATED)
+    assert load_tools([one]) == load_tools([DATED])
+    assert not hasattr(reserve, "tool")
+    assert Executor([one]).run(ToolCall("book", {"day": "2024-01-02"})).content == "02.01. 2"
+    assert Executor([one]).run(ToolCall("book", {"day": "2024-01-02", "beds": 0})).outcome == "invalid"
+    method = tool(Hotel().book, definition={"type": "function", "function": DATED})
+    assert Executor([method]).run(ToolCall("book", {"day": "2024-01-02"})).content == "{'day': '2024-01-02'}"
+
+    @tool(definition=load_tools(DATED)[0])
+    def decorated(day: str, beds: int = 1) -> str:
+        return f"{day} {beds}"
+
+    assert Executor([decorated]).run(ToolCall("book", {"day": "2024-01-02"})).content == "2024-01-02 1"
+
+
+def _other_name(date: str, beds: int = 1) -> None: ...
+def _needs_more(day: str, beds: int, name: str) -> None: ...
+def _needs_optional(day: str, beds: int) -> None: ...
+def _by_place(day: str, /, **others: Any) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("function", "words"),
+    [
+        (_other_name, "takes no day"),
+        (_needs_more, "needs beds"),
+        (_needs_optional, "needs beds"),
+        (_by_place, "needs day"),
+    ],
+)
+def test_a_definition_that_does_not_fit_the_function_is_refused(function: Callable[..., Any], words: str) -> None:
+    with pytest.raises(ToolError, match=f"book: the function {words}"):
+        tool(function, definition=DATED)
+
+
+def _bare(a, b: int) -> None: ...  # type: ignore[no-untyped-def]
+def _bare_with_default(a=1) -> None: ...  # type: ignore[no-untyped-def]
 def _star(*args: int) -> None: ...
 def _stars(**kwargs: int) -> None: ...
 def _positional(a: int, /) -> None: ...
@@ -229,6 +332,8 @@ def _missing_name(a: Nowhere) -> None: ...  # type: ignore[name-defined]  # noqa
 @pytest.mark.parametrize(
     ("function", "words"),
     [
+        (_bare, "_bare: a has no annotation"),
+        (_bare_with_default, "_bare_with_default: a has no annotation"),
         (_star, r"\*args has no schema"),
         (_stars, r"\*\*kwargs has no schema"),
         (_positional, "a cannot be given by name"),

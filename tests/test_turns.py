@@ -90,8 +90,19 @@ def test_the_end_waits_for_its_turn_and_is_the_end() -> None:
     assert freed == [1]
     turns.end(lambda: freed.append(2))
     assert freed == [1]
-    with pytest.raises(EngineError, match="The model is closed"), turns.turn():
+    with pytest.raises(EngineError, match="The model is closed") as raised, turns.turn():
         pass
+    assert type(raised.value) is EngineError  # a traceback names a class that can be caught
+    assert raised.value.hint == "Open the model again."
+    assert not turns._queue
+
+
+def test_what_freeing_raises_passes() -> None:
+    def fail() -> None:
+        raise EngineError("It does not let go.")
+
+    with pytest.raises(EngineError, match="does not let go"):
+        Turns().end(fail)
 
 
 def session(engine: ScriptedEngine) -> Session:

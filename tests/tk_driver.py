@@ -5,24 +5,28 @@ A process of its own, as Tk dies when what is left of a window is collected in a
 
 from __future__ import annotations
 
+import functools
 import os
 import runpy
 import sys
 import threading
 import tkinter as tk
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from toolace_edge import Agent, registry
+from toolace_edge import Agent, ToolCall, registry
 
 from .test_evaluate import scripted
 
 APP = Path(__file__).parent.parent / "examples" / "tk_app.py"
 TIMER = '<|call|>{"name":"set_timer","arguments":{"minutes":10}}<|end|>'
 HANG = '<|call|>{"name":"hang","arguments":{}}<|end|>'
+ACT = '<|call|>{"name":"act","arguments":{}}<|end|>'
 TICK_MS = 20
+MUCH_S = 60
 
 
 def fail(self: tk.Tk, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
@@ -36,6 +40,11 @@ tk.Tk.report_callback_exception = fail
 
 def opened(*replies: str) -> Any:
     return lambda *args, **options: scripted(*replies)
+
+
+@functools.cache
+def app() -> dict[str, Any]:
+    return runpy.run_path(str(APP), run_name="tk_app")
 
 
 def self_test() -> None:
@@ -56,7 +65,7 @@ def cancel() -> None:
     registry.open_model = opened(HANG)
     with Agent(tools=[hang], max_steps=1) as agent:
         root = tk.Tk()
-        window = runpy.run_path(str(APP), run_name="tk_app")["Window"](root, agent)
+        window = app()["Window"](root, agent, app()["Approval"]())
 
         def press() -> None:
             if begun.is_set():
@@ -98,7 +107,7 @@ def close() -> None:
     registry.open_model = opened(HANG)
     with Agent(tools=[hang], max_steps=1) as agent:
         root = tk.Tk()
-        window = runpy.run_path(str(APP), run_name="tk_app")["Window"](root, agent)
+        window = app()["Window"](root, agent, app()["Approval"]())
 
         def leave() -> None:
             if begun.is_set():
@@ -113,5 +122,73 @@ def close() -> None:
     print("closed")
 
 
+def with_question(use: Callable[[Any, list[str]], None]) -> tuple[Any, list[str]]:
+    """A window whose one tool is asked for, used by `use` in each tick. The window, and what ran."""
+    ran: list[str] = []
+
+    def act() -> None:
+        """Act."""
+        ran.append("act")
+
+    registry.open_model = opened(ACT)
+    approval = app()["Approval"]()
+    with Agent(tools=[act], approve=approval.ask, max_steps=1) as agent:
+        root = tk.Tk()
+        window = app()["Window"](root, agent, approval)
+        window.entry.insert(0, "act")
+
+        def tick() -> None:
+            root.after(TICK_MS, tick)
+            use(window, ran)
+
+        root.after(TICK_MS, tick)
+        root.mainloop()
+    return window, ran
+
+
+def questions() -> None:
+    """Each question of five requests is answered in another way; only Allow lets the call run."""
+    presses: list[tuple[Callable[[Any], None], int]] = [
+        (lambda window: window.question.deny.invoke(), 0),
+        (lambda window: window.question.allow.invoke(), 1),
+        (lambda window: window.question.tk.eval(window.question.protocol("WM_DELETE_WINDOW")), 1),
+        (lambda window: window.cancel.invoke(), 1),
+        (lambda window: window.question.allow.invoke(), 2),
+    ]
+    expected = 0
+
+    def use(window: Any, ran: list[str]) -> None:
+        nonlocal expected
+        if window.question is not None:
+            assert len(ran) == expected, "it ran before it was allowed"
+            press, expected = presses.pop(0)
+            press(window)
+            assert window.question is None
+        elif window.worker is None:
+            assert len(ran) == expected
+            if presses:
+                window.send.invoke()
+            else:
+                print(window.text.get("1.0", "end").strip())
+                window.close()
+
+    with_question(use)
+
+
+def close_question() -> None:
+    """The window closes while a question is open: nothing runs, and nobody waits for an answer any more."""
+
+    def use(window: Any, ran: list[str]) -> None:
+        if window.question is not None:
+            window.close()
+        elif window.worker is None:
+            window.send.invoke()
+
+    window, ran = with_question(use)
+    window.worker.join(MUCH_S)
+    print(window.worker.is_alive(), ran, window.approval.ask(ToolCall("late", {})))
+
+
 if __name__ == "__main__":
-    {"self_test": self_test, "cancel": cancel, "close": close}[sys.argv[1]]()
+    scenarios = (self_test, cancel, close, questions, close_question)
+    {scenario.__name__: scenario for scenario in scenarios}[sys.argv[1]]()

@@ -23,8 +23,21 @@ if TYPE_CHECKING:
         ToolaceEdgeError,
         ToolError,
     )
+    from toolace_edge.events import (
+        ArgumentFragment,
+        CallBegun,
+        CallFinished,
+        Event,
+        Failed,
+        Finished,
+        Prefill,
+        ResultReady,
+        RoundFinished,
+        TextFragment,
+        Token,
+    )
     from toolace_edge.messages import Answer, Message, Retrieval, Round, Run, RunStep, Tool, ToolCall, ToolResult, Usage
-    from toolace_edge.registry import load
+    from toolace_edge.registry import Model, load, open_model
     from toolace_edge.session import Session
     from toolace_edge.tools import load_tools, tool
 
@@ -33,20 +46,32 @@ __version__ = "0.1.0"
 __all__ = [
     "Agent",
     "Answer",
+    "ArgumentFragment",
     "BudgetError",
+    "CallBegun",
+    "CallFinished",
     "Cancelled",
     "DataError",
     "EngineError",
+    "Event",
+    "Failed",
+    "Finished",
     "InputError",
     "Message",
     "MissingDependency",
+    "Model",
     "ModelError",
+    "Prefill",
+    "ResultReady",
     "Retrieval",
     "Round",
+    "RoundFinished",
     "Run",
     "RunStep",
     "SchemaError",
     "Session",
+    "TextFragment",
+    "Token",
     "Tool",
     "ToolCall",
     "ToolError",
@@ -56,14 +81,19 @@ __all__ = [
     "load",
     "load_tools",
     "open_engine",
+    "open_model",
     "tool",
 ]
 
 # Where each name lives; a name that is not here is an error class.
 _PLAIN = ("Answer", "Message", "Retrieval", "Round", "Run", "RunStep", "Tool", "ToolCall", "ToolResult", "Usage")
-_HOME = dict.fromkeys(_PLAIN, "messages") | {"Agent": "agent"}
-_HOME |= {"load_tools": "tools", "tool": "tools", "open_engine": "engines"}
-_HOME |= {"Session": "session", "load": "registry"}
+_EVENTS = (
+    *("ArgumentFragment", "CallBegun", "CallFinished", "Event", "Failed", "Finished", "Prefill", "ResultReady"),
+    *("RoundFinished", "TextFragment", "Token"),
+)
+_HOME = dict.fromkeys(_PLAIN, "messages") | dict.fromkeys(_EVENTS, "events")
+_HOME |= dict.fromkeys(("Model", "load", "open_model"), "registry")
+_HOME |= {"Agent": "agent", "Session": "session", "load_tools": "tools", "tool": "tools", "open_engine": "engines"}
 
 
 def __getattr__(name: str) -> object:

@@ -9,11 +9,13 @@ token or executed. Only what the grammar let the model write is a call.
 
 from __future__ import annotations
 
+import inspect
 import json
 import queue
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from difflib import get_close_matches
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -25,13 +27,13 @@ from toolace_edge.events import CallFinished, Event, Failed, Finished, ResultRea
 from toolace_edge.execute import MAX_RESULT, TIMEOUT_S, Executor
 from toolace_edge.extraction import target_of
 from toolace_edge.formats.base import Limits, ToolChoice
-from toolace_edge.messages import Answer, Message, Run, RunStep, RunStop, Tool, ToolCall, ToolResult
+from toolace_edge.messages import Answer, Message, Run, RunStep, RunStop, Tool, ToolCall, ToolResult, conversation_of
 from toolace_edge.narrate import watch_for
 from toolace_edge.policy import Approve, Policy
 from toolace_edge.registry import Model
 from toolace_edge.session import Session, Watch
 from toolace_edge.sources.base import SourceTool
-from toolace_edge.tools import load_tools
+from toolace_edge.tools import Source, entries_of, load_tools
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -46,17 +48,18 @@ class Agent:
     """A model, tools that run, and the conversation so far (`messages`, which may be read and changed between runs).
 
     `model` is a name, a path, or an open `Model`, which several agents may share; what the agent opened itself it
-    closes. `tools` are functions and what `open_sources` gives; dicts and `Tool`s do for `complete` alone.
+    closes. `tools` are functions and what `open_sources` gives; of a file, a dict or a `Tool` the model
+    may make calls, which nobody runs: `complete` gives them to you, `run` has them fail as `unknown`.
     `policy`, `approve`, `timeout_s` and `max_result` are the Executor's. Without `policy` and `approve`, functions run
     and the tools of servers and documents do not: there is nobody to ask. A result is cut at 8,000 characters, or
-    where it takes a quarter of the context. `tool_choice` narrows the first answer to a request; `options` are
-    Session's.
+    where it takes a quarter of the context. `tool_choice` is for requests that come without one; a tool's name, or
+    "required", narrows only the first answer to a request. `options` are Session's.
     """
 
     def __init__(
         self,
         model: Model | str | Path | None = None,
-        tools: Iterable[Any] = (),
+        tools: Source = (),
         *,
         system: str = "",
         policy: Policy | Mapping[str, Policy] | None = None,
@@ -68,7 +71,8 @@ class Agent:
         tool_choice: ToolChoice | str | tuple[str, str] = "auto",
         **options: Any,
     ) -> None:
-        listed = list(tools)
+        _check_options(options)
+        listed = entries_of(tools)
         self.tools: tuple[Tool, ...] = load_tools(listed)
         functions = [one for one in listed if callable(one)]
         self.max_steps = _steps(max_steps)
@@ -76,6 +80,7 @@ class Agent:
         self._only_described = sorted({one.name for one in self.tools} - {one.name for one in load_tools(functions)})
         self._start = [Message("system", system)] if system else []
         self.messages: list[Message] = list(self._start)
+        self._choice = ToolChoice.of(tool_choice)
         self._options = options
         self._busy = threading.Lock()
         self._epoch = object()  # another one after each `cancel`
@@ -89,22 +94,30 @@ class Agent:
                 timeout_s=timeout_s,
                 max_result=self._readable if max_result is None else max_result,
             )
-            first = self._model.session(self.tools, tool_choice=tool_choice, **options)
-            narrowed = ToolChoice.of(tool_choice).mode in ("required", "named")
-            self._first, self._further = first, self._model.session(self.tools, **options) if narrowed else first
+            self._session: Session = self._model.session(self.tools, tool_choice=self._choice, **options)
         except BaseException:
             self.close()
             raise
 
-    def run(self, request: str, *, max_steps: int | None = None, on_event: OnEvent | None = None) -> Run:
+    def run(
+        self,
+        request: str,
+        *,
+        max_steps: int | None = None,
+        on_event: OnEvent | None = None,
+        tool_choice: ToolChoice | str | tuple[str, str] | None = None,
+    ) -> Run:
         """Work on a request until it is answered or `Run.stop` says otherwise; at most `max_steps` answers.
 
-        `on_event` sees everything that happens (events.py), in this thread. An error is raised once `Failed` has told
-        it, and the conversation then holds what was done before. InputError where a run is going on already.
+        `tool_choice`, where given, is for this request. `on_event` sees everything that happens (events.py), in this
+        thread. An error is raised once `Failed` has told it, and the conversation then holds what was done before.
+        InputError where a run is going on already.
         """
         tell = on_event or self.on_event
         limit = self.max_steps if max_steps is None else _steps(max_steps)
-        if self._only_described:
+        choice = self._choice if tool_choice is None else ToolChoice.of(tool_choice)
+        choice.select(self.tools)
+        if self._only_described and not self._executor.tools:
             raise InputError(
                 f"No function is given for {', '.join(self._only_described)}, so it cannot run.",
                 hint="Give functions as tools, or use complete() and run the calls yourself.",
@@ -114,7 +127,7 @@ class Agent:
                 "This conversation is going on already.", hint="Wait, or use another Agent; they may share a Model."
             )
         try:
-            run = self._run(request, limit, tell, self._cancelled_from_now())
+            run = self._run(request, limit, choice, tell, self._cancelled_from_now())
         except BaseException as error:
             if tell is not None:
                 tell(Failed(error))
@@ -125,7 +138,13 @@ class Agent:
             tell(Finished(run))
         return run
 
-    def stream(self, request: str, *, max_steps: int | None = None) -> Iterator[Event]:
+    def stream(
+        self,
+        request: str,
+        *,
+        max_steps: int | None = None,
+        tool_choice: ToolChoice | str | tuple[str, str] | None = None,
+    ) -> Iterator[Event]:
         """`run` as an iterator of events, the last of which is `Finished`; errors are raised.
 
         The work is done in a thread of its own, in which `approve` is called too. Leaving the loop cancels it.
@@ -135,7 +154,7 @@ class Agent:
 
         def work() -> None:
             try:
-                self.run(request, max_steps=max_steps, on_event=events.put)
+                self.run(request, max_steps=max_steps, on_event=events.put, tool_choice=tool_choice)
             except BaseException as error:
                 raised.append(error)
             finally:
@@ -153,10 +172,16 @@ class Agent:
                 self.cancel()
                 worker.join(1.0)  # longer only where `approve` waits for somebody
 
-    def complete(self, messages: str | Sequence[Message], *, on_event: OnEvent | None = None) -> Answer:
+    def complete(
+        self,
+        messages: str | Sequence[Message | Mapping[str, Any]],
+        *,
+        on_event: OnEvent | None = None,
+        tool_choice: ToolChoice | str | tuple[str, str] | None = None,
+    ) -> Answer:
         """One answer, which the caller executes; the conversation stays as it is. As Session's, events included."""
-        cancelled = self._cancelled_from_now()
-        return self._first.complete(messages, watch=self._watch(0, on_event, cancelled))
+        watch = self._watch(0, on_event, self._cancelled_from_now())
+        return self._session.complete(messages, tool_choice=tool_choice, watch=watch)
 
     def extract(self, text: str, model: Any) -> Any:
         """What `text` says, as one value of `model`: a pydantic model, a dataclass, another annotation, a JSON schema.
@@ -179,8 +204,11 @@ class Agent:
         self.messages = list(self._start)
 
     def save(self, path: str | Path) -> None:
-        """Write the conversation to a JSON file, whole or not at all. InputError where it cannot be written."""
-        write_conversation(Path(path), self.messages)
+        """Write the conversation to a JSON file, whole or not at all. InputError where it cannot be written.
+
+        Only another saved conversation is overwritten, and no folder is made.
+        """
+        write_conversation(Path(path), conversation_of(self.messages))
 
     def load(self, path: str | Path) -> None:
         """Go on with a conversation that `save` wrote. InputError, with everything as before, where it is damaged."""
@@ -217,12 +245,14 @@ class Agent:
             return Watch(cancelled=cancelled)
         return watch_for(step, tell, cancelled, self._model.format, self._model.engine)
 
-    def _run(self, request: str, limit: int, tell: OnEvent | None, cancelled: Callable[[], bool]) -> Run:
+    def _run(
+        self, request: str, limit: int, choice: ToolChoice, tell: OnEvent | None, cancelled: Callable[[], bool]
+    ) -> Run:
         self.messages.append(Message("user", request))
         asked = len(self.messages)
         steps: list[RunStep] = []
         try:
-            stop = self._work(limit, steps, tell, cancelled)
+            stop = self._work(limit, choice, steps, tell, cancelled)
         except Cancelled:
             stop = "cancelled"
         finally:
@@ -230,11 +260,20 @@ class Agent:
                 self.messages.pop()
         return Run(tuple(steps), stop)
 
-    def _work(self, limit: int, steps: list[RunStep], tell: OnEvent | None, cancelled: Callable[[], bool]) -> RunStop:
+    def _work(
+        self,
+        limit: int,
+        choice: ToolChoice,
+        steps: list[RunStep],
+        tell: OnEvent | None,
+        cancelled: Callable[[], bool],
+    ) -> RunStop:
         """Call, execute, observe, next; `steps` grows."""
         for number in range(limit):
-            session: Session = self._further if number else self._first
-            answer = session.complete(self.messages, watch=self._watch(number, tell, cancelled))
+            if number and not choice.allows_text:
+                choice = ToolChoice()  # what had to be called was
+            watch = self._watch(number, tell, cancelled)
+            answer = self._session.complete(self.messages, tool_choice=choice, watch=watch)
             if not answer.calls:
                 self.messages.append(Message("assistant", answer.text))
                 steps.append(RunStep(answer))
@@ -285,6 +324,17 @@ def _cautious(functions: Sequence[Any], approve: Approve | None) -> Policy | Map
         return "ask"
     foreign: dict[str, Policy] = {one.tool.name: "ask" for one in functions if isinstance(one, SourceTool)}
     return {**foreign, "*": "allow"}
+
+
+def _check_options(options: Mapping[str, Any]) -> None:
+    """TypeError for a name that neither Agent nor Session knows, as Python itself would raise it for Agent."""
+    own = inspect.signature(Agent).parameters.keys() - {"options"}
+    handed_on = inspect.signature(Session).parameters.keys() - {"engine", "fmt", "tools"}
+    for name in options:
+        if name not in handed_on:
+            near = get_close_matches(name, sorted(own | handed_on), 1)
+            meant = f". Did you mean {near[0]!r}?" if near else ""
+            raise TypeError(f"Agent() got an unexpected keyword argument {name!r}{meant}")
 
 
 def _steps(value: object) -> int:

@@ -1,4 +1,4 @@
-"""A conversation in a JSON file: written aside and renamed, read strictly.
+"""A conversation in a JSON file: written aside and renamed, over another conversation only; read strictly.
 
     {"format": "toolace-edge conversation 1",
      "messages": [{"role": "user", "content": "..."},
@@ -18,20 +18,26 @@ from typing import Any, get_args
 from toolace_edge.engines.cache_file import write_aside
 from toolace_edge.errors import InputError, ToolError
 from toolace_edge.json_file import read_json
-from toolace_edge.messages import Message, Role, ToolCall, is_text
+from toolace_edge.messages import Message, Role, ToolCall, conversation_of, is_text
 
 _FORMAT = "toolace-edge conversation 1"
 _MAX_BYTES = 64 * 2**20
 _HINT = "Give a file that a conversation was saved to."
 
 
-def write_conversation(path: Path, messages: Sequence[Message]) -> None:
-    """Replace the file at `path`, which only its owner may read, or leave it as it is. InputError says why."""
-    content = {"format": _FORMAT, "messages": [_message_json(message) for message in messages]}
+def write_conversation(path: Path, messages: Sequence[Message | Mapping[str, Any]]) -> None:
+    """Replace the file at `path`, which only its owner may read, or leave it as it is. InputError says why.
+
+    Only a saved conversation is replaced, and no folder is made.
+    """
+    content = {"format": _FORMAT, "messages": [_message_json(message) for message in conversation_of(messages)]}
     try:
-        write_aside(path, json.dumps(content, ensure_ascii=False, allow_nan=False, indent=1).encode())
+        text = json.dumps(content, ensure_ascii=False, allow_nan=False, indent=1).encode()
     except (ValueError, TypeError) as error:  # what was never JSON, put there by the program itself
         raise InputError(f"The conversation cannot be written as JSON: {error}.") from error
+    try:
+        _check_free(path)
+        write_aside(path, text)
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror}.", hint="Save it elsewhere.") from error
 
@@ -48,6 +54,23 @@ def read_conversation(path: Path) -> tuple[Message, ...]:
     if not isinstance(listed, list):
         raise _damaged(path, "messages", "must be a list")
     return tuple(_message(one, path, f"messages[{i}]") for i, one in enumerate(listed))
+
+
+def _check_free(path: Path) -> None:
+    """InputError where writing to `path` would cost somebody another file, or there is no folder for it."""
+    if not path.parent.is_dir():
+        raise InputError(
+            f"{path} cannot be written: there is no folder {path.parent}.", hint="Make the folder, or save elsewhere."
+        )
+    if not path.exists():
+        return
+    try:
+        read_conversation(path)
+    except InputError as error:
+        raise InputError(
+            f"{path} is there already, and is no saved conversation.",
+            hint="Save to another file, or remove this one first.",
+        ) from error
 
 
 def _message_json(message: Message) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from toolace_edge import __version__, registry
-from toolace_edge.errors import ToolaceEdgeError
+from toolace_edge.errors import MissingDependency, ToolaceEdgeError
 
 if TYPE_CHECKING:
     from toolace_edge.registry import Model
@@ -77,7 +77,7 @@ def _package(name: str) -> Check:
     try:
         return Check(name, None, metadata.version(name))
     except metadata.PackageNotFoundError:
-        extra = ", for GGUF models: pip install 'toolace-edge[gguf]'" if name == "llama-cpp-python" else ""
+        extra = f", for GGUF models: {MissingDependency(name, 'gguf').hint}" if name == "llama-cpp-python" else ""
         return Check(name, None if extra else False, f"not installed{extra}")
 
 

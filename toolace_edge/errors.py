@@ -13,11 +13,13 @@
     ├── CallError                   exit 1, HTTP 502   a tool's server, not its caller, kept a call from its result
     └── Cancelled                   exit 130, HTTP 499 somebody asked for it
 
-`str(error)` is one sentence: what happened, where, and why. `hint` says what to do about it.
+`str(error)` is one sentence: what happened, where, and why. `hint` says what to do about it; from Python 3.11 on, a
+traceback shows it below the sentence.
 """
 
 from __future__ import annotations
 
+import sys
 from typing import ClassVar
 
 
@@ -32,6 +34,8 @@ class ToolaceEdgeError(Exception):
         super().__init__(message)
         if hint is not None:
             self.hint = hint
+        if self.hint and sys.version_info >= (3, 11):
+            self.add_note(f"Hint: {self.hint}")
 
 
 class InputError(ToolaceEdgeError):
@@ -97,7 +101,7 @@ class MissingDependency(EngineError):
     def __init__(self, package: str, extra: str) -> None:
         super().__init__(
             f"{package} is not installed, and this needs it.",
-            hint=f"pip install 'toolace-edge[{extra}]'",
+            hint=f"pip install 'toolace-edge[{extra}]'  (in a checkout: pip install '.[{extra}]')",
         )
         self.extra = extra
 

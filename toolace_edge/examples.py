@@ -18,13 +18,11 @@ from typing import IO, Any
 
 from toolace_edge.errors import DataError, InputError, SchemaError
 from toolace_edge.matching import calls_match
-from toolace_edge.messages import Message, Tool, ToolCall
+from toolace_edge.messages import Message, Tool, ToolCall, conversation_of
 from toolace_edge.prompts import check_conversation
 from toolace_edge.tools import load_tools
 
 MAX_LINE = 64 * 2**20  # characters: no conversation, so no data file either
-
-_ROLES = ("system", "user", "assistant", "tool")
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +107,10 @@ def _refuse_constant(name: str) -> Any:
 def _example(line: Any, number: int) -> Example:
     if not isinstance(line, dict):
         raise InputError("an example must be a JSON object.")
-    messages = _messages(line.get("messages"))
+    listed = line.get("messages")
+    if not isinstance(listed, list):
+        raise InputError("`messages` must be a list.")
+    messages = conversation_of(listed)
     if not messages or messages[-1].role != "assistant":
         raise InputError("`messages` must end with the assistant message that holds the right calls.")
     accept = line.get("accept")
@@ -131,37 +132,3 @@ def _tools(entries: Any) -> tuple[tuple[Tool, ...], str | None]:
         return load_tools(entries), None
     except SchemaError as error:
         return (), str(error)
-
-
-def _messages(turns: Any) -> tuple[Message, ...]:
-    if not isinstance(turns, list):
-        raise InputError("`messages` must be a list.")
-    return tuple(_message(turn, f"messages[{i}]") for i, turn in enumerate(turns))
-
-
-def _message(turn: Any, where: str) -> Message:
-    if not isinstance(turn, dict) or turn.get("role") not in _ROLES:
-        raise InputError(f"{where}: a message needs a `role` of {', '.join(_ROLES)}.")
-    content = turn.get("content") or ""
-    if not isinstance(content, str):
-        raise InputError(f"{where}.content: must be text.")
-    calls = turn.get("tool_calls") or []
-    if not isinstance(calls, list):
-        raise InputError(f"{where}.tool_calls: must be a list.")
-    parsed = tuple(_call(call, f"{where}.tool_calls[{i}]") for i, call in enumerate(calls))
-    return Message(turn["role"], content, parsed, turn.get("tool_call_id"))
-
-
-def _call(call: Any, where: str) -> ToolCall:
-    function = call.get("function", call) if isinstance(call, dict) else None
-    if not isinstance(function, dict) or not isinstance(function.get("name"), str):
-        raise InputError(f"{where}: a call needs `function` with a `name`.")
-    arguments = function.get("arguments", {})
-    if isinstance(arguments, str):  # OpenAI writes them as a string of JSON
-        try:
-            arguments = _parse(arguments or "{}")
-        except json.JSONDecodeError as error:
-            raise InputError(f"{where}.function.arguments: not JSON: {error}.") from error
-    if not isinstance(arguments, dict):
-        raise InputError(f"{where}.function.arguments: must be an object.")
-    return ToolCall(function["name"], arguments, call.get("id"))

@@ -2,23 +2,23 @@
 
 The only place that calls user code. A result is always text that a model can read; `error` marks what went wrong,
 which is never hidden from either side. A call of a tool that is not there, one whose arguments do not obey the schema,
-and one that was not approved do not run.
+and one that was not approved do not run. A coroutine function runs to its end, in an event loop of its own.
 """
 
 from __future__ import annotations
 
+import inspect
 import json
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from toolace_edge.arguments import to_python
 from toolace_edge.errors import CallError, ToolError
-from toolace_edge.functions import from_function
+from toolace_edge.functions import from_function, to_python
 from toolace_edge.messages import Outcome, Tool, ToolCall, ToolResult, is_text
-from toolace_edge.policy import Approve, Policy, by_name, check_policy, why_denied
+from toolace_edge.policy import Approve, Policy, by_name, check_patterns, check_policy, why_denied
 from toolace_edge.schema import check
 from toolace_edge.sources.base import SourceTool
 
@@ -27,16 +27,18 @@ __all__ = ["MAX_RESULT", "TIMEOUT_S", "Approve", "Executor", "as_text"]
 TIMEOUT_S = 30.0
 MAX_RESULT = 8000  # characters
 
-_POLL_S = 0.02  # how often a call that runs asks whether it was cancelled
+_POLL_S = 0.02  # how often a call that runs asks whether it was cancelled, and a coroutine whether it is waited for
 
 
 class Executor:
     """Runs calls of Python functions and of what the sources give.
 
-    `policy` says what may run (policy.py); `approve(call)` is who is asked, and says no by returning False. Without
-    `policy` every call is asked for where there is `approve`, and allowed where there is not.
+    `policy` says what may run (policy.py); `approve(call)` is who is asked, and says no by returning False. It gets a
+    copy of the call: what runs is what was written. Without `policy` every call is asked for where there is `approve`,
+    and allowed where there is not.
     `timeout_s` limits a call's wall clock, for all tools or by name: Python cannot stop a thread, so a function that
-    overruns is left behind in a daemon thread while the result says so; so is one that runs when it is cancelled.
+    overruns is left behind in a daemon thread while the result says so; so is one that runs when it is cancelled. A
+    coroutine is cancelled where it waits. InputError where `policy` or `timeout_s` names a tool that is not there.
     `max_result` limits the characters that the model reads of a result, or says how many of a given one it may;
     `whole` keeps the others for the host.
     """
@@ -60,7 +62,8 @@ class Executor:
         self.tools: tuple[Tool, ...] = tuple(tools)
         self.approve = approve
         self.policy = policy if policy is not None else "allow" if approve is None else "ask"
-        check_policy(self.policy)
+        check_policy(self.policy, list(self._functions))
+        check_patterns("timeout_s", timeout_s, list(self._functions))
         self.timeout_s = timeout_s
         self.max_result = max_result
 
@@ -76,7 +79,10 @@ class Executor:
         Once `cancelled` says yes, the call does not begin, or is left behind within a few hundredths of a second.
         """
         cancelled = cancelled or _never
-        call = self._without_nulls(call)
+        try:
+            call = self._without_nulls(_copy(call))  # the caller's stays what the model wrote, whatever a function does
+        except RecursionError:
+            return _failure(call, "invalid", "the arguments are nested too deeply.")
         problem = None if cancelled() else self._why_not(call)
         if cancelled():  # before, or while somebody was asked
             problem = "cancelled", f"{call.name} was cancelled before it ran."
@@ -103,34 +109,42 @@ class Executor:
         problems = check(described.parameters, dict(call.arguments))
         if problems:
             return "invalid", "the arguments are wrong. " + "; ".join(problems) + "."
-        denied = why_denied(call, self.policy, self.approve)
+        denied = why_denied(_copy(call), self.policy, self.approve)
         return None if denied is None else ("denied", denied)
 
     def _timed(self, call: ToolCall, cancelled: Callable[[], bool]) -> ToolResult:
         """What came of the call, uncut; the thread in which it runs is left behind where it takes too long."""
         done: list[ToolResult] = []
         limit_s = by_name(self.timeout_s, call.name, TIMEOUT_S)
-        worker = threading.Thread(target=lambda: done.append(self._guarded(call)), daemon=True, name=call.name)
+        left_behind = threading.Event()
+        worker = threading.Thread(
+            target=lambda: done.append(self._guarded(call, left_behind)), daemon=True, name=call.name
+        )
         end = time.monotonic() + limit_s
         try:
             worker.start()
         except RuntimeError as error:  # too many were left behind
             return _failure(call, "failed", f"{call.name} could not be started: {error}.", error)
-        while worker.is_alive() and not cancelled() and (left := end - time.monotonic()) > 0:
-            worker.join(min(left, _POLL_S))
-        if done:
-            return done[0]
+        try:
+            while worker.is_alive() and not cancelled() and (left := end - time.monotonic()) > 0:
+                worker.join(min(left, _POLL_S))
+            finished = tuple(done)  # before a coroutine is told to end: that is no result
+        finally:
+            left_behind.set()
+        if finished:
+            return finished[0]
         if cancelled():
             return _failure(call, "cancelled", f"{call.name} was cancelled while it ran.")
         return _failure(call, "timeout", f"{call.name} did not finish within {limit_s:g} s.")
 
-    def _guarded(self, call: ToolCall) -> ToolResult:
+    def _guarded(self, call: ToolCall, left_behind: threading.Event) -> ToolResult:
         function = self._functions[call.name]
         try:
             if isinstance(function, SourceTool):
                 content = function(call.arguments)
             else:
-                content = as_text(function(**to_python(function, call.arguments)))
+                value = function(**to_python(function, call.arguments))
+                content = as_text(_awaited(value, left_behind) if inspect.isawaitable(value) else value)
             return ToolResult(call.name, content, call.id)
         except CallError as error:
             return _failure(call, "failed", str(error), error)
@@ -151,6 +165,32 @@ class Executor:
 
 def _never() -> bool:
     return False
+
+
+def _copy(call: ToolCall) -> ToolCall:
+    return replace(call, arguments={name: _copied(value) for name, value in call.arguments.items()})
+
+
+def _copied(value: Any) -> Any:
+    """A JSON value that shares nothing with this one."""
+    if isinstance(value, Mapping):
+        return {name: _copied(member) for name, member in value.items()}
+    return [_copied(item) for item in value] if isinstance(value, list) else value
+
+
+def _awaited(value: Awaitable[Any], left_behind: threading.Event) -> Any:
+    """What comes of a coroutine, run here to its end; cancelled, once, when nobody waits for it any more."""
+    import asyncio
+
+    async def whole() -> Any:
+        task = asyncio.ensure_future(value)
+        while not (await asyncio.wait([task], timeout=_POLL_S))[0]:
+            if left_behind.is_set():
+                task.cancel()
+                break
+        return await task
+
+    return asyncio.run(whole())
 
 
 def _failure(call: ToolCall, outcome: Outcome, words: str, error: BaseException | None = None) -> ToolResult:

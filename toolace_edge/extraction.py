@@ -1,7 +1,4 @@
-"""A type or a schema as one tool to be called: what a text says comes back as a value of it.
-
-pydantic is never imported: whatever has `model_json_schema` and `model_validate` is taken for one of its models.
-"""
+"""A type or a schema as one tool to be called: what a text says comes back as a value of it."""
 
 from __future__ import annotations
 
@@ -10,8 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from toolace_edge.arguments import as_annotated
-from toolace_edge.functions import schema_of
+from toolace_edge.annotations import as_annotated, schema_of
 from toolace_edge.messages import Tool
 from toolace_edge.schema import normalise, normalise_parameters
 from toolace_edge.sources.base import shorten, valid_name
@@ -29,12 +25,10 @@ class Target:
 
 
 def target_of(model: Any) -> Target:
-    """A pydantic model, a dataclass, a TypedDict or another annotation, or a JSON schema. Raises ToolError."""
+    """An annotation of those in annotations.py, pydantic models among them, or a JSON schema. Raises ToolError."""
     name = valid_name(str(getattr(model, "__name__", "extract")))
     make: Callable[[Any], Any]
-    if callable(getattr(model, "model_json_schema", None)):
-        schema, make = model.model_json_schema(), model.model_validate
-    elif isinstance(model, Mapping):
+    if isinstance(model, Mapping):
         schema, make = dict(model), _as_it_is
         name = valid_name(str(schema.get("title", name)))
     else:

@@ -1,46 +1,24 @@
 """A Python function as a tool: its signature and docstring become a name, a description and a schema.
 
-    @tool
     def set_timer(minutes: Annotated[int, "how long", {"minimum": 1}], label: str = "") -> str:
         "Set a timer."
 
-Annotations: str int float bool None Any, Literal, Enum, Optional and unions, list, dict[str, ...], tuple, TypedDict,
-dataclasses, and Annotated with a description (text) and further schema keywords (a dict). Descriptions also come from
-the docstring. What has no schema is refused with the parameter's name; so are *args and **kwargs.
+Which annotations there are says annotations.py; descriptions also come from the docstring. A parameter without an
+annotation is refused, as the model would not be told what to write (`Any` says that anything will do), and so are *args
+and **kwargs.
 """
 
 from __future__ import annotations
 
-import collections.abc
-import dataclasses
-import enum
 import inspect
-import types
-import typing
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import Any
 
+from toolace_edge.annotations import Schema, as_annotated, as_json, hints_of, is_model, schema_of
 from toolace_edge.docstrings import read_docstring
 from toolace_edge.errors import SchemaError, ToolError
 from toolace_edge.messages import Tool
 from toolace_edge.schema import normalise_parameters
-
-F = TypeVar("F", bound=Callable[..., Any])
-Schema = dict[str, Any]
-
-_PLAIN: dict[Any, Schema] = {
-    str: {"type": "string"}, int: {"type": "integer"}, float: {"type": "number"}, bool: {"type": "boolean"},
-    None: {"type": "null"}, type(None): {"type": "null"}, Any: {}, object: {}, list: {"type": "array"},
-    tuple: {"type": "array"}, dict: {"type": "object"}, inspect.Parameter.empty: {},
-}  # fmt: skip
-_ARRAYS = (list, collections.abc.Sequence, collections.abc.Iterable, collections.abc.Collection)
-_OBJECTS = (dict, collections.abc.Mapping, collections.abc.MutableMapping)
-
-
-def tool(function: F) -> F:
-    """Make a function a tool: `function.tool` describes it, the function itself stays as it is. Raises ToolError."""
-    function.tool = from_function(function)  # type: ignore[attr-defined]
-    return function
 
 
 def from_function(function: Callable[..., Any]) -> Tool:
@@ -54,17 +32,16 @@ def from_function(function: Callable[..., Any]) -> Tool:
     description, notes = read_docstring(function.__doc__)
     properties: Schema = {}
     required = []
-    for parameter, annotation in parameters_of(function).values():
-        where = f"{name}({parameter.name})"
-        schema = schema_of(annotation, where)
+    for parameter, annotation in _parameters_of(function, name):
+        schema = schema_of(annotation, f"{name}({parameter.name})")
         if parameter.default is None:
             schema = _without_null(schema)
-        if parameter.name in notes:
-            schema.setdefault("description", notes[parameter.name])
+        if parameter.name in notes and ("description" not in schema or is_model(annotation)):
+            schema["description"] = notes[parameter.name]
         if parameter.default is inspect.Parameter.empty:
             required.append(parameter.name)
         elif parameter.default is not None:
-            schema["default"] = _plain(parameter.default)
+            schema["default"] = as_json(parameter.default)
         properties[parameter.name] = schema
     try:
         schema = normalise_parameters({"type": "object", "properties": properties, "required": required}, name)
@@ -73,23 +50,50 @@ def from_function(function: Callable[..., Any]) -> Tool:
     return Tool(name, description, schema)
 
 
-def parameters_of(function: Callable[..., Any]) -> dict[str, tuple[inspect.Parameter, Any]]:
-    """Each parameter with its annotation, evaluated. Raises ToolError for what cannot be given by name."""
-    name = getattr(function, "__name__", repr(function))
+def to_python(function: Callable[..., Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Keyword arguments for the function, as its annotations name them. The arguments obey its schema."""
+    hints = hints_of(function, getattr(function, "__name__", repr(function)))
+    return {name: as_annotated(hints.get(name, Any), value) for name, value in arguments.items()}
+
+
+def check_takes(function: Callable[..., Any], described: Tool) -> None:
+    """ToolError where calls that obey the definition cannot be calls of the function."""
+    hints_of(function, described.name)
     try:
-        hints = typing.get_type_hints(function, include_extras=True)
-    except (NameError, TypeError) as error:
-        raise ToolError(
-            f"{name}: its annotations cannot be read: {error}.", hint="Import what they name where the function is."
-        ) from None
-    found = {}
+        parameters = inspect.signature(function).parameters.values()
+    except ValueError:  # some builtins do not tell
+        return
+    by_name = {one.name: one for one in parameters if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)}
+    if not any(one.kind is one.VAR_KEYWORD for one in parameters):
+        for name in described.parameters["properties"]:
+            if name not in by_name:
+                raise ToolError(f"{described.name}: the function takes no {name}, which the definition has.", hint="")
+    needed = [one.name for one in parameters if one.default is one.empty and one.kind is one.POSITIONAL_ONLY]
+    needed += [name for name, one in by_name.items() if one.default is one.empty]
+    for name in needed:
+        if name not in by_name or name not in described.parameters["required"]:
+            raise ToolError(
+                f"{described.name}: the function needs {name}, which the definition does not require.",
+                hint="Give the parameter a default, or add it to the definition's `required`.",
+            )
+
+
+def _parameters_of(function: Callable[..., Any], name: str) -> list[tuple[inspect.Parameter, Any]]:
+    """Each parameter with its annotation, evaluated. Raises ToolError for what cannot be given by name."""
+    hints = hints_of(function, name)
+    found = []
     for parameter in inspect.signature(function).parameters.values():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             stars = "*" if parameter.kind is parameter.VAR_POSITIONAL else "**"
             raise ToolError(f"{name}: {stars}{parameter.name} has no schema.", hint="Name each parameter.")
         if parameter.kind is parameter.POSITIONAL_ONLY:
             raise ToolError(f"{name}: {parameter.name} cannot be given by name.", hint="Remove the `/`.")
-        found[parameter.name] = (parameter, hints.get(parameter.name, inspect.Parameter.empty))
+        if parameter.name not in hints:
+            raise ToolError(
+                f"{name}: {parameter.name} has no annotation, so the model is not told what to write.",
+                hint=f"Write `{parameter.name}: str`, or what it is; `Any` takes every JSON value.",
+            )
+        found.append((parameter, hints[parameter.name]))
     return found
 
 
@@ -105,109 +109,3 @@ def _without_null(schema: Schema) -> Schema:
         if len(parts) == 1:
             del rest["anyOf"]
     return rest
-
-
-def schema_of(annotation: Any, where: str) -> Schema:
-    """A schema, not yet normalised, of the values that an annotation names. `where` is for errors."""
-    origin, arguments = get_origin(annotation), get_args(annotation)
-    if origin is Annotated:  # first: with a dict in it, it has no hash
-        return _annotated_schema(annotation, where)
-    if isinstance(annotation, collections.abc.Hashable) and annotation in _PLAIN:
-        return dict(_PLAIN[annotation])
-    if is_required_mark(origin):
-        return schema_of(arguments[0], where)
-    if origin is Literal:
-        return {"enum": list(arguments)}
-    if origin in (Union, types.UnionType):
-        return _union_schema(arguments, where)
-    if origin in _ARRAYS:
-        return {"type": "array", "items": schema_of(arguments[0], where)}
-    if origin is tuple:
-        return _tuple_schema(arguments, where)
-    if origin in _OBJECTS and arguments[0] is str:
-        return {"type": "object", "additionalProperties": schema_of(arguments[1], where)}
-    if isinstance(annotation, type):
-        return _class_schema(annotation, where)
-    raise _unknown(annotation, where)
-
-
-def _class_schema(annotation: type, where: str) -> Schema:
-    if issubclass(annotation, enum.Enum):
-        return {"enum": [member.value for member in annotation]}
-    if is_typed_dict(annotation):
-        keys: frozenset[str] = annotation.__required_keys__  # type: ignore[attr-defined]
-        return _members_schema(annotation, [name for name in annotation.__annotations__ if name in keys], where)
-    if dataclasses.is_dataclass(annotation):
-        missing = dataclasses.MISSING
-        fields = [field for field in dataclasses.fields(annotation) if field.init]
-        required = [field.name for field in fields if field.default is missing and field.default_factory is missing]
-        schema = _members_schema(annotation, required, where)
-        kept = {field.name for field in fields}
-        return {**schema, "properties": {k: v for k, v in schema["properties"].items() if k in kept}}
-    raise _unknown(annotation, where)
-
-
-def _members_schema(annotation: type, required: list[str], where: str) -> Schema:
-    hints = typing.get_type_hints(annotation, include_extras=True)
-    properties = {name: schema_of(hint, f"{where}.{name}") for name, hint in hints.items()}
-    return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
-
-
-def _annotated_schema(annotation: Any, where: str) -> Schema:
-    inner, *notes = get_args(annotation)
-    schema = schema_of(inner, where)
-    for note in notes:
-        if isinstance(note, str):
-            schema["description"] = note
-        elif isinstance(note, Mapping):
-            schema |= note
-        else:
-            raise ToolError(
-                f"{where}: Annotated with {note!r} says nothing here.", hint="Use text or a dict of keywords."
-            )
-    return schema
-
-
-def _union_schema(arguments: tuple[Any, ...], where: str) -> Schema:
-    parts = [schema_of(argument, where) for argument in arguments]
-    if all(part.keys() == {"type"} for part in parts):
-        return {"type": [part["type"] for part in parts]}
-    return {"anyOf": parts}
-
-
-def _tuple_schema(arguments: tuple[Any, ...], where: str) -> Schema:
-    if len(arguments) == 2 and arguments[1] is Ellipsis:
-        return {"type": "array", "items": schema_of(arguments[0], where)}
-    parts = [schema_of(argument, where) for argument in arguments if argument != ()]
-    if not parts:
-        return {"type": "array", "maxItems": 0}
-    return {"type": "array", "prefixItems": parts, "minItems": len(parts), "maxItems": len(parts)}
-
-
-def _unknown(annotation: Any, where: str) -> ToolError:
-    named = getattr(annotation, "__name__", str(annotation))
-    return ToolError(
-        f"{where}: {named} has no JSON form that a model can write.",
-        hint="Use str, int, float, bool, list, dict, tuple, Literal, Enum, TypedDict or a dataclass.",
-    )
-
-
-def is_required_mark(origin: Any) -> bool:
-    """Required[...] and its like in a TypedDict, of typing or typing_extensions."""
-    return getattr(origin, "_name", None) in ("Required", "NotRequired", "ReadOnly")
-
-
-def is_typed_dict(annotation: Any) -> bool:
-    """typing.is_typeddict, for those of typing_extensions too."""
-    return isinstance(annotation, type) and issubclass(annotation, dict) and hasattr(annotation, "__required_keys__")
-
-
-def _plain(value: Any) -> Any:
-    """A default as JSON says it."""
-    if isinstance(value, enum.Enum):
-        return value.value
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {key: _plain(member) for key, member in vars(value).items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return value

@@ -1,17 +1,24 @@
-"""The plain data that travels down the pipeline: tools, messages, calls, answers. Imports nothing of ours."""
+"""The plain data that travels down the pipeline: tools, messages, calls, answers. Imports no more of ours than errors.
+
+Dicts live at the edge only: `conversation_of` makes messages of OpenAI's form, in programs and in data files.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
+
+from toolace_edge.errors import InputError
 
 Role = Literal["system", "user", "assistant", "tool"]
 Stop = Literal["unchanged", "confident", "cycle", "max_rounds", "context"]
 RunStop = Literal["answered", "no_call", "max_steps", "repeated", "denied", "cancelled"]
 Outcome = Literal["done", "unknown", "invalid", "denied", "timeout", "failed", "cancelled"]
 StepKind = Literal["forced", "free", "draft", "closing"]
+
+ROLES: tuple[Role, ...] = get_args(Role)
 
 
 def is_text(text: str) -> bool:
@@ -69,12 +76,110 @@ class ToolResult:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn. An assistant turn holds `calls` or `content`; a tool turn holds a result in `content`."""
+    """One turn. An assistant turn holds `calls` or `content`; a tool turn holds a result in `content`.
+
+    InputError where the role is none or the content is no text.
+    """
 
     role: Role
     content: str = ""
     calls: tuple[ToolCall, ...] = ()
     call_id: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.role not in ROLES:
+            raise InputError(f"{self.role!r:.40} is not a message's role.", hint=f"Roles are {', '.join(ROLES)}.")
+        if not isinstance(self.content, str):
+            raise InputError(f"A message's content is text, not {type(self.content).__name__}.", hint=_AS_TEXT)
+
+    @classmethod
+    def of(cls, turn: Message | Mapping[str, Any], where: str = "message") -> Message:
+        """A message as it is, or made of a dict in OpenAI's form; `where` names it in errors. Raises InputError.
+
+        `content` is text, null, or a list of parts of text; `tool_calls` have their arguments as an object or as its
+        JSON; a result says in `tool_call_id` whose it is. The role `developer` is `system`; what else a dict says
+        (`name`, `refusal`) has no place in a prompt.
+        """
+        if isinstance(turn, Message):
+            return turn
+        if not isinstance(turn, Mapping):
+            raise InputError(f"{where}: a message is a Message or a dict, not {type(turn).__name__}.", hint=_FORM)
+        role = "system" if turn.get("role") == "developer" else turn.get("role")
+        if role not in ROLES:
+            said = "" if role is None else f", not {role!r:.40}"
+            raise InputError(f"{where}: a message needs a `role` of {', '.join(ROLES)}{said}.", hint=_FORM)
+        for key in ("function_call", "calls"):
+            if turn.get(key):
+                raise InputError(f"{where}.{key}: is not read, and calls would be lost.", hint="Give `tool_calls`.")
+        calls = _calls(turn.get("tool_calls"), f"{where}.tool_calls")
+        if calls and role != "assistant":
+            raise InputError(f"{where}.tool_calls: only an assistant calls.")
+        content = _content(turn.get("content"), f"{where}.content")
+        return cls(role, content, calls, _identifier(turn.get("tool_call_id"), f"{where}.tool_call_id"))
+
+
+def conversation_of(messages: str | Iterable[Message | Mapping[str, Any]]) -> tuple[Message, ...]:
+    """A request, or a list of `Message`s and dicts in OpenAI's form, as messages. Raises InputError with the place."""
+    if isinstance(messages, str):
+        return (Message("user", messages),)
+    if isinstance(messages, Message | Mapping | bytes) or not isinstance(messages, Iterable):
+        raise InputError(f"A conversation is text or a list of messages, not {type(messages).__name__}.", hint=_FORM)
+    return tuple(Message.of(one, f"messages[{i}]") for i, one in enumerate(messages))
+
+
+_FORM = 'A conversation is a text, or a list such as [{"role": "user", "content": "..."}].'
+_AS_TEXT = "Write it as text; json.dumps does for data."
+
+
+def _content(value: Any, where: str) -> str:
+    if value is None or isinstance(value, str):
+        return value or ""
+    if not isinstance(value, list):
+        raise InputError(f"{where}: must be text, not {type(value).__name__}.", hint=_AS_TEXT)
+    for i, part in enumerate(value):
+        if not isinstance(part, Mapping) or not isinstance(part.get("text"), str):
+            raise InputError(f"{where}[{i}]: only parts of text can be read.", hint='{"type": "text", "text": "..."}')
+    return "\n".join(part["text"] for part in value)
+
+
+def _calls(listed: Any, where: str) -> tuple[ToolCall, ...]:
+    if not isinstance(listed, Sequence | None) or isinstance(listed, str):
+        raise InputError(f"{where}: must be a list.")
+    return tuple(_call(call, f"{where}[{i}]") for i, call in enumerate(listed or ()))
+
+
+def _call(call: Any, where: str) -> ToolCall:
+    function = call.get("function", call) if isinstance(call, Mapping) else None
+    if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
+        raise InputError(f"{where}: a call needs `function` with a `name`.")
+    arguments = _arguments(function.get("arguments"), f"{where}.function.arguments")
+    return ToolCall(function["name"], arguments, _identifier(call.get("id"), f"{where}.id"))
+
+
+def _arguments(given: Any, where: str) -> dict[str, Any]:
+    """An object, or its JSON, as OpenAI writes it; the caller's own is copied."""
+    try:
+        text = given if isinstance(given, str) else json.dumps(given, ensure_ascii=False, allow_nan=False)
+        arguments = json.loads(text or "{}", parse_constant=_refuse_constant)
+    except RecursionError:
+        raise InputError(f"{where}: is nested too deeply.") from None
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{where}: not JSON: {error}.") from None
+    if arguments is not None and not isinstance(arguments, dict):
+        raise InputError(f"{where}: must be an object.")
+    if not is_text(json.dumps(arguments, ensure_ascii=False)):
+        raise InputError(f"{where}: holds half of a surrogate pair, which is not text.")
+    return arguments or {}
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"it holds {name}")
+
+
+def _identifier(value: Any, where: str) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise InputError(f"{where}: must be text, not {type(value).__name__}.")
+    return value
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +291,7 @@ class Run:
     """A request, worked on until `stop`:
 
     `answered` the last answer calls nothing; `no_call` so does the first one, and it says nothing either;
-    `max_steps` there would have been more; `repeated` three times the same call with the same result;
+    `max_steps` there may have been more; `repeated` three times the same call with the same result;
     `denied` no call of the last step was allowed; `cancelled`.
     """
 

@@ -11,16 +11,18 @@ is as good as a name.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from toolace_edge.errors import ModelError
+from toolace_edge.errors import InputError, ModelError
 from toolace_edge.formats import NAMES
 from toolace_edge.manifest import Kind, Manifest
+from toolace_edge.messages import Tool
 from toolace_edge.model_facts import FACTS_FILE, read_hashes, read_model_facts
 from toolace_edge.store import Store, sha256_of
 
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from toolace_edge.engines.base import Engine
     from toolace_edge.formats.base import Format
     from toolace_edge.session import Session
+    from toolace_edge.tools import Source
 
 DEFAULT = "nano"
 
@@ -61,26 +64,47 @@ def bundled(root: Path | None = None) -> dict[str, Entry]:
     return {entry.name: entry for entry in entries}
 
 
-def find(model: str | Path | None = None) -> Entry:
-    """The model of that name, bundled or in the store, or at that path."""
+def find(model: str | os.PathLike[str] | None = None) -> Entry:
+    """The model of that name, bundled or in the store, or at that path. InputError where it is neither of these."""
+    if not isinstance(model, str | os.PathLike | None):
+        raise _no_model(model)
     known = bundled()
-    name = str(model if model is not None else DEFAULT)
+    name = os.fspath(model) if model is not None else DEFAULT
     if name in known:
         return known[name]
     store = Store.default()
     if store.holds(name):
         return stored(name, store)
     path = Path(name)
-    if path.is_dir() or path.name == "model.onnx":
+    if _exists(path, Path.is_dir) or path.name == "model.onnx":
         return _folder_entry(path if path.is_dir() else path.parent)
-    if path.is_file():
+    if _exists(path, Path.is_file):
         if path.suffix != ".gguf":
             raise ModelError(f"{path} is neither a .gguf file, a model.onnx, nor a folder with a {FACTS_FILE}.")
         return _gguf_entry(path, path.stem)
     names = ", ".join([*known, *store.names()]) or "none is installed"
     raise ModelError(
-        f"No model is called {name!r}, and no such file exists.",
+        f"No model is called {name!r:.200}, and no such file exists.",
         hint=f"Known models: {names}. A path to a model folder or a .gguf file works too.",
+    )
+
+
+def _exists(path: Path, kind: Callable[[Path], bool]) -> bool:
+    try:
+        return kind(path)
+    except (OSError, ValueError):  # a name that no file can have
+        return False
+
+
+def _no_model(given: object) -> InputError:
+    """For what stands in a model's place."""
+    if isinstance(given, Model):
+        return InputError(f"The model {given.name} is open already.", hint="Use it as it is.")
+    listed = given if isinstance(given, list | tuple | set) else [given]
+    tools = any(callable(one) or isinstance(one, Tool | Mapping) for one in listed)
+    return InputError(
+        f"A model is a name, a path or an open Model, not {type(given).__name__}.",
+        hint="Tools go by name: tools=[...]." if tools else "Without one, the bundled model is taken.",
     )
 
 
@@ -128,11 +152,11 @@ class Model:
     format: Format
     calibration: Mapping[str, Any] | None = None
 
-    def session(self, tools: Iterable[Any] = (), **options: Any) -> Session:
+    def session(self, tools: Source = (), **options: Any) -> Session:
         """Answers with these tools; `options` are Session's. All share the engine, and wait for their turn at it."""
         from toolace_edge.session import Session
 
-        return Session(self.engine, self.format, tuple(tools), **{"calibration": self.calibration, **options})
+        return Session(self.engine, self.format, tools, **{"calibration": self.calibration, **options})
 
     def close(self) -> None:
         self.engine.close()
@@ -147,7 +171,7 @@ class Model:
 
 
 def open_model(
-    model: str | Path | None = None,
+    model: str | os.PathLike[str] | None = None,
     *,
     format_name: str | None = None,
     threads: int | None = None,
@@ -187,11 +211,19 @@ def _format_name(entry: Entry, said: str | None, wanted: str | None) -> str:
     return name
 
 
-def load(model: str | Path | None = None, tools: Iterable[Any] = (), **options: Any) -> Session:
-    """A Session with a model by name or path, and tools: functions, dicts, or `Tool`s. `options` are Session's.
+def load(model: Model | str | os.PathLike[str] | None = None, tools: Source = (), **options: Any) -> Session:
+    """A Session with a model (a name, a path, or an open `Model`), and tools: whatever `load_tools` takes.
 
-    The engine lives as long as the session; `session.engine.close()` frees it earlier.
+    `options` are Session's. An engine opened here lives as long as the session; `session.engine.close()` frees it
+    earlier. InputError where `model` is none of the three.
     """
-    from toolace_edge.tools import load_tools
+    from toolace_edge.tools import tools_of
 
-    return open_model(model).session(load_tools(list(tools)), **options)
+    described = tools_of(tools)  # before the model, which takes longer
+    opened = model if isinstance(model, Model) else open_model(model)
+    try:
+        return opened.session(described, **options)
+    except BaseException:
+        if opened is not model:
+            opened.close()
+        raise

@@ -33,7 +33,7 @@ class Selected:
 
 
 class Selection:
-    """Chooses among `tools` for one request after the other. Tools named in `always` are chosen whatever is asked.
+    """Chooses among `tools` for one request after the other.
 
     Where there are too many, making one takes about a third of a second a thousand, choosing some milliseconds.
     """
@@ -46,14 +46,12 @@ class Selection:
         *,
         n_ctx: int,
         top_k: int | None = None,
-        always: Collection[str] = (),
     ) -> None:
         self._encoder = encoder
         self._format = fmt
         self._tools = tuple(tools)
         self._n_ctx = n_ctx
         self._top_k = top_k
-        self._always = frozenset(always)
         self._tools_tokens = -1
         self._index = None if self.may_show_all or top_k == 0 else ToolIndex(self._tools)
 
@@ -64,13 +62,14 @@ class Selection:
             return len(self._tools) <= self._top_k
         return len(self._tools) < 2 or self._all_tokens() < self._n_ctx
 
-    def choose(self, messages: Sequence[Message]) -> Selected:
+    def choose(self, messages: Sequence[Message], *, always: Collection[str] = ()) -> Selected:
         """The tools for the answer to `messages`. BudgetError where not one of them fits, or retrieval is forbidden.
 
-        Where nothing can be chosen, whether the prompt fits is left to whoever reads it.
+        Tools named in `always` are chosen whatever is asked. Where nothing can be chosen, whether the prompt fits is
+        left to whoever reads it.
         """
         if self._top_k and len(self._tools) > self._top_k:
-            return self._best(messages, self._top_k, None)
+            return self._best(messages, self._top_k, None, always)
         if self.may_show_all:
             everything = Selected(self._tools, self._prompt(self._tools, messages))
             needed = len(everything.prompt.ids)
@@ -85,16 +84,16 @@ class Selection:
                 f"{self._n_ctx} (n_ctx).",
                 hint="Let the tools be chosen for each request (any top_k but 0), or give fewer.",
             )
-        return self._best(messages, DEFAULT_TOP_K, needed)
+        return self._best(messages, DEFAULT_TOP_K, needed, always)
 
-    def _best(self, messages: Sequence[Message], top_k: int, needed: int | None) -> Selected:
+    def _best(self, messages: Sequence[Message], top_k: int, needed: int | None, always: Collection[str]) -> Selected:
         """The best `top_k` tools, or as many of these as fit; at least one, and those that are always there."""
         if (rest := self._rest(messages)) >= self._n_ctx:
             raise BudgetError(f"The conversation alone takes {rest} tokens; the context holds {self._n_ctx} (n_ctx).")
         self._index = self._index or ToolIndex(self._tools)
         scores = self._index.scores(messages)
-        order = sorted(ranking(scores), key=lambda i: self._tools[i].name not in self._always)
-        least = max(1, sum(tool.name in self._always for tool in self._tools))
+        order = sorted(ranking(scores), key=lambda i: self._tools[i].name not in always)
+        least = max(1, sum(tool.name in always for tool in self._tools))
         for count in range(max(top_k, least), least - 1, -1):
             places = sorted(order[:count])
             tools = tuple(self._tools[i] for i in places)

@@ -11,7 +11,7 @@ Sessions may share an engine, and threads a session: each `complete` waits for i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -22,16 +22,19 @@ from toolace_edge.engines.base import Engine
 from toolace_edge.errors import InputError, SchemaError
 from toolace_edge.formats.base import Format, Limits, ToolChoice
 from toolace_edge.grammar import check_tool, compile_grammar
-from toolace_edge.messages import Answer, Message, Round, Step, Tool, Usage
+from toolace_edge.messages import Answer, Message, Round, Step, Tool, Usage, conversation_of
 from toolace_edge.prompts import check_conversation, encode_pieces
 from toolace_edge.refine import refine
 from toolace_edge.sampling import GREEDY, Sampling
 from toolace_edge.selection import Selection
+from toolace_edge.tools import Source, tools_of
 
 if TYPE_CHECKING:
     from llguidance import LLMatcher
 
 OnStep = Callable[[int, Step], None]
+
+_CHOICES_AT_HAND = 4  # grammars, each of one tool_choice
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +52,7 @@ class Watch:
 
 
 class Session:
-    """Turns requests into calls of `tools`.
+    """Turns requests into calls of `tools`: `Tool`s, or whatever `load_tools` takes.
 
     `rounds` is how often an answer is refined at most: 0 takes the first one. `max_new_tokens` bounds each round; an
     answer always ends within it, or BudgetError says that none can. `calibration` comes with the model: without one,
@@ -62,7 +65,7 @@ class Session:
         self,
         engine: Engine,
         fmt: Format,
-        tools: Sequence[Tool] = (),
+        tools: Source = (),
         *,
         rounds: int = 3,
         tool_choice: ToolChoice | str | tuple[str, str] = "auto",
@@ -72,8 +75,13 @@ class Session:
         calibration: Calibration | Mapping[str, Any] | None = None,
         top_k: int | None = None,
     ) -> None:
+        if not hasattr(engine, "forward"):
+            raise InputError(
+                f"Session is made of an engine and a format, not {type(engine).__name__}.",
+                hint="load(model, tools) makes one of a name, a path or an open Model.",
+            )
         self.engine = engine
-        self.tools = tuple(tools)
+        self.tools = tools_of(tools)
         self._format = fmt
         self._rounds = _whole("rounds", rounds, 0)
         self._max_new_tokens = _whole("max_new_tokens", max_new_tokens, 1)
@@ -87,22 +95,28 @@ class Session:
             self.tools,
             n_ctx=engine.n_ctx,
             top_k=None if top_k is None else _whole("top_k", top_k, 0),
-            always=[tool.name for _, tool in self._choice.select(self.tools)] if self._choice.mode == "named" else (),
         )
-        self._compiled: tuple[Sequence[Tool], LLMatcher] | None = None
+        self._compiled: dict[ToolChoice, tuple[Sequence[Tool], LLMatcher]] = {}
         self._check()
         self._turn = encode_pieces(engine, fmt.refine_turn())
         self._epoch = object()  # another one after each `cancel`
 
     def complete(
-        self, messages: str | Sequence[Message], *, on_step: OnStep | None = None, watch: Watch | None = None
+        self,
+        messages: str | Sequence[Message | Mapping[str, Any]],
+        *,
+        tool_choice: ToolChoice | str | tuple[str, str] | None = None,
+        on_step: OnStep | None = None,
+        watch: Watch | None = None,
     ) -> Answer:
-        """Answer a request, or the end of a conversation.
+        """Answer a request, or the end of a conversation. `tool_choice`, where given, is for this answer alone.
 
         `on_step(round, step)` sees every token as it is decided, `watch` more than that. BudgetError where it does not
         fit; Cancelled after `cancel`, and then the next request is served as if nothing had been.
         """
         messages = _conversation(messages)
+        choice = self._choice if tool_choice is None else ToolChoice.of(tool_choice)
+        choice.select(self.tools)
         watch = watch or Watch(on_step=on_step)
         epoch = self._epoch
 
@@ -111,7 +125,7 @@ class Session:
 
         with self.engine.turns.turn(cancelled):
             try:
-                return self._complete(messages, replace(watch, cancelled=cancelled))
+                return self._complete(messages, choice, replace(watch, cancelled=cancelled))
             finally:
                 self.engine.cancelled = None
 
@@ -123,24 +137,28 @@ class Session:
         """Refuse now what no request could be answered with."""
         self._choice.select(self.tools)
         if self._selection.may_show_all:
-            self._compile(self.tools)
+            self._compile(self.tools, self._choice)
         else:  # to compile a thousand takes seconds; what only that would show is seen once a tool is chosen
             self._format.lark(self.tools, self._choice, self._limits)
 
-    def _compile(self, tools: Sequence[Tool]) -> LLMatcher:
-        """The grammar of answers with `tools`; that of the last ones is at hand, and compile_grammar keeps others."""
-        if self._compiled is None or self._compiled[0] != tools:
+    def _compile(self, tools: Sequence[Tool], choice: ToolChoice) -> LLMatcher:
+        """The grammar of answers with `tools`; a choice's last one is at hand, and compile_grammar keeps others."""
+        compiled = self._compiled.get(choice)
+        if compiled is None or compiled[0] != tools:
             try:
-                compiled = compile_grammar(tools, self._format, self._choice, self._limits, self.engine.tokenizer)
+                matcher = compile_grammar(tools, self._format, choice, self._limits, self.engine.tokenizer)
             except SchemaError:
                 for tool in tools:  # by its place among all
                     check_tool(tool, self._limits, f"tools[{self.tools.index(tool)}].parameters")
                 raise
-            self._compiled = tools, compiled
-        return self._compiled[1]
+            if len(self._compiled) >= _CHOICES_AT_HAND:
+                self._compiled.clear()
+            self._compiled[choice] = compiled = tools, matcher
+        return compiled[1]
 
-    def _complete(self, messages: Sequence[Message], watch: Watch) -> Answer:
-        selected = self._selection.choose(messages)
+    def _complete(self, messages: Sequence[Message], choice: ToolChoice, watch: Watch) -> Answer:
+        named = [tool.name for _, tool in choice.select(self.tools)] if choice.mode == "named" else ()
+        selected = self._selection.choose(messages, always=named)
         prompt, tools = selected.prompt, selected.tools
         watch = _with_prefill(watch, self.engine, len(prompt.ids))
         self.engine.cancelled = watch.cancelled
@@ -148,7 +166,7 @@ class Session:
         # A prompt that is too long anyway is refused below; a megabyte need not be tokenized twice for that.
         copy_from = self.engine.encode(request) if len(prompt.ids) < self.engine.n_ctx else []
         refined = refine(
-            partial(self._write, self._compile(tools), tools, copy_from, watch),
+            partial(self._write, self._compile(tools, choice), tools, copy_from, watch),
             prompt=prompt.ids,
             turn=self._turn,
             n_ctx=self.engine.n_ctx,
@@ -239,8 +257,8 @@ def _whole(name: str, value: object, least: int) -> int:
     return value
 
 
-def _conversation(messages: str | Sequence[Message]) -> tuple[Message, ...]:
+def _conversation(messages: str | Iterable[Message | Mapping[str, Any]]) -> tuple[Message, ...]:
     """A request as the conversation that it is; refused where there is nothing to answer."""
-    conversation = (Message("user", messages),) if isinstance(messages, str) else tuple(messages)
+    conversation = conversation_of(messages)
     check_conversation(conversation)
     return conversation

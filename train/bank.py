@@ -34,9 +34,10 @@ class Bank:
         hidden = {flat_name(name) for name in but}
         self.families = [one for family in families if (one := _without(family, hidden)).tools]
 
-    def scene(self, lone: float) -> tuple[list[Family], list[Shown]]:
-        """One or two families, and which of their tools a line shows: one alone with the probability `lone`."""
-        families = self.rng.sample(self.families, 2 if len(self.families) > 1 and self.rng.random() < 0.35 else 1)
+    def scene(self, lone: float, most: int = 2) -> tuple[list[Family], list[Shown]]:
+        """A family, at times up to `most`, and which of their tools a line shows: one, `lone` often."""
+        count = self.rng.randint(1, most) if self.rng.random() < 0.7 else 1
+        families = self.rng.sample(self.families, min(count, len(self.families)))
         shown = [(family, name) for family in families for name in family.tools]
         if self.rng.random() < lone:
             shown = [self.rng.choice(shown)]

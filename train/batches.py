@@ -10,7 +10,7 @@ import random
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from queue import Full
 from typing import Any
@@ -42,11 +42,14 @@ CURRICULUM = (
     (1.01, (Mix(length=640, synth=0.45, lone_tool=0.2, distractors=6, keep_descriptions=0.9, no_call=0.5, refine=0.15),
             Mix(length=384, synth=0.45, lone_tool=0.3, keep_descriptions=0.9, no_call=0.5, refine=0.15))),
 )  # fmt: skip
-# A base knows words and copies already: long rows from the start, and found data more than made.
-FROM_BASE = (
-    (1.01, (Mix(length=512, synth=0.25, lone_tool=0.2, distractors=7, keep_descriptions=0.9, no_call=0.35, history=0.2,
-                done=0.08, read=0.05),)),
+# A base knows words and copies already: long rows from the start. At the end every other row is twice as long, with
+# many tools to choose from, as what retrieval offers is.
+_BASE_ROW = Mix(
+    length=512, synth=0.25, lone_tool=0.2, distractors=7, keep_descriptions=0.9, no_call=0.35, history=0.2, done=0.08,
+    read=0.05,
 )  # fmt: skip
+_LONG_ROW = replace(_BASE_ROW, length=1024, lone_tool=0.1, distractors=12, families=4)
+FROM_BASE = ((0.78, (_BASE_ROW,)), (1.01, (_BASE_ROW, _LONG_ROW)))
 
 
 @dataclass(frozen=True, slots=True)

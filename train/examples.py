@@ -78,11 +78,22 @@ def _message(entry: Mapping[str, Any], by_name: Mapping[str, Tool]) -> Message:
 
 
 def ordered(arguments: Mapping[str, Any], tool: Tool | None) -> dict[str, Any]:
-    """The same arguments in the order of the schema."""
-    if tool is None:
-        return dict(arguments)
-    place = {name: i for i, name in enumerate(tool.parameters.get("properties", {}))}
-    return dict(sorted(arguments.items(), key=lambda item: place.get(item[0], len(place))))
+    """The same arguments in the order of the tool's schema."""
+    return dict(arguments if tool is None else in_schema_order(dict(arguments), tool.parameters))
+
+
+def in_schema_order(value: Any, schema: Any) -> Any:
+    """`value` with the keys of its objects in the order of the schema's properties, as a grammar has them written."""
+    if not isinstance(schema, Mapping):
+        return value
+    if isinstance(value, list):
+        return [in_schema_order(item, schema.get("items")) for item in value]
+    if not isinstance(value, Mapping):
+        return value
+    properties = schema.get("properties") or {}
+    place = {name: i for i, name in enumerate(properties)}
+    names = sorted(value, key=lambda name: place.get(name, len(place)))
+    return {name: in_schema_order(value[name], properties.get(name)) for name in names}
 
 
 def flat_name(name: str) -> str:

@@ -49,6 +49,7 @@ class Mix:
     done: float = 0.0  # for each request that calls, one whose results are there, this often
     read: float = 0.0  # weight of predicting the request's own words
     bank: float = 0.45  # trees of the bank's tools
+    families: int = 2  # of the bank, at most so many in a tree
     own: float = 0.05  # trees of the program's own tools
 
 
@@ -123,11 +124,12 @@ class Packer:
         """One row of as many trees as fit; tries again where an anchor is longer than what is left."""
         trees: list[Tree] = []
         self.said.clear()
-        room, tries = mix.length, 0
-        while not trees or (room > 60 and tries < 4):
-            tries += 1
+        room, misses = mix.length, 0
+        while not trees or (room > 60 and misses < 3):
             tree = self._tree(mix, room)
-            if tree is not None:
+            if tree is None:
+                misses += 1
+            else:
                 trees.append(tree)
                 room -= tree.size
         return lay_out(trees, mix.length)
@@ -172,7 +174,7 @@ class Packer:
 
     def _bank_scene(self, mix: Mix) -> Scene:
         """Tools of one or two families of the bank, and requests for any of them."""
-        families, shown = self.bank.scene(mix.lone_tool)
+        families, shown = self.bank.scene(mix.lone_tool, mix.families)
         examples = [self.bank.asked(shown) for _ in range(self.rng.randint(3, 7))]
         return Scene([family.tools[name].tool for family, name in shown], examples, [], families)
 

@@ -10,10 +10,9 @@ met. Only the answer, its end token included, is learned.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from toolace_edge.engines.vocabulary import Vocabulary
 from toolace_edge.errors import InputError, ModelError
@@ -23,6 +22,7 @@ from toolace_edge.messages import Tool, ToolCall
 from toolace_edge.prompts import build_prompt, encode_pieces
 
 from .check import checked
+from .examples import in_schema_order
 from .refinement import read_drafts
 from .sampling import Calls
 from .selection import read_ids
@@ -95,20 +95,6 @@ def _answer(fmt: Format, tools: Sequence[Tool], calls: Calls, text: str) -> tupl
 def _in_order(call: ToolCall, tool: Tool | None) -> ToolCall:
     arguments = dict(call.arguments)
     return call if tool is None else replace(call, arguments=in_schema_order(arguments, tool.parameters))
-
-
-def in_schema_order(value: Any, schema: Any) -> Any:
-    """`value` with the keys of its objects in the order of the schema's properties, as a grammar has them written."""
-    if not isinstance(schema, Mapping):
-        return value
-    if isinstance(value, list):
-        return [in_schema_order(item, schema.get("items")) for item in value]
-    if not isinstance(value, Mapping):
-        return value
-    properties = schema.get("properties") or {}
-    place = {name: i for i, name in enumerate(properties)}
-    names = sorted(value, key=lambda name: place.get(name, len(place)))
-    return {name: in_schema_order(value[name], properties.get(name)) for name in names}
 
 
 def _check_vocabulary(vocabulary: Vocabulary, fmt: Format, example: Example) -> None:

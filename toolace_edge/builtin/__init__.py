@@ -11,7 +11,7 @@ from datetime import date, datetime, timedelta
 from typing import Annotated, Literal
 
 from toolace_edge.builtin import arithmetic, places, units
-from toolace_edge.functions import tool
+from toolace_edge.tools import tool
 
 __all__ = [
     "BUILTIN_TOOLS",

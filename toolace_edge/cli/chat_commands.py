@@ -129,16 +129,7 @@ class Commands:
         echo(f"Trace: {self._view.trace}.", err=True)
 
     def _save(self, argument: str) -> None:
-        from toolace_edge.conversation_file import read_conversation
-
         path = _path(argument, "/save")
-        if path.exists():
-            try:
-                read_conversation(path)
-            except InputError as error:
-                raise InputError(
-                    f"{path} is there already, and is no saved conversation.", hint="Save to another file."
-                ) from error
         self._agent.save(path)
         echo(f"Saved {_messages(self._agent)} to {path}.", err=True)
 

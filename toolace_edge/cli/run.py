@@ -123,7 +123,7 @@ def _choice(text: str, tools: Sequence[Tool]) -> ToolChoice:
     """A mode by its name; any other word is a tool's, which must be there."""
     from toolace_edge.formats.base import ToolChoice
 
-    choice = ToolChoice.of(text if text in ("auto", "none", "required") else ("named", text))
+    choice = ToolChoice.of(text)
     choice.select(tools)
     return choice
 

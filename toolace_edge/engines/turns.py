@@ -5,15 +5,11 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 from toolace_edge.errors import Cancelled, EngineError
 
 _POLL_S = 0.05  # how often somebody who waits asks whether to go on waiting
-
-
-class _Closed(EngineError):
-    hint = "Open the model again."
 
 
 class Turns:
@@ -31,6 +27,21 @@ class Turns:
         Cancelled where `cancelled` says so while it waits; EngineError after `end`, and where the thread has the turn
         already (a callback that asks the model which is calling it), as it would wait for itself.
         """
+        with self._place(cancelled) as there_are_turns:
+            if not there_are_turns:
+                raise EngineError("The model is closed.", hint="Open the model again.")
+            yield
+
+    def end(self, free: Callable[[], None]) -> None:
+        """Call `free` when whoever has the turn is done, and give no turn to anybody afterwards. Idempotent."""
+        with self._place() as there_are_turns:
+            if there_are_turns:
+                self._closed = True
+                free()
+
+    @contextmanager
+    def _place(self, cancelled: Callable[[], bool] | None = None) -> Iterator[bool]:
+        """Wait as `turn` does; False, at once, where it was or is closed."""
         me = threading.get_ident()
         with self._changed:
             if me in self._queue:
@@ -44,16 +55,9 @@ class Turns:
                     if cancelled is not None and cancelled():
                         raise Cancelled("Cancelled while waiting for the model.")
                     self._changed.wait(_POLL_S)
-                if self._closed:
-                    raise _Closed("The model is closed.")
-            yield
+                there_are_turns = not self._closed
+            yield there_are_turns
         finally:
             with self._changed:
                 self._queue.remove(me)
                 self._changed.notify_all()
-
-    def end(self, free: Callable[[], None]) -> None:
-        """Call `free` when whoever has the turn is done, and give no turn to anybody afterwards. Idempotent."""
-        with suppress(_Closed), self.turn():
-            self._closed = True
-            free()

@@ -35,11 +35,13 @@ class ToolChoice:
 
     @classmethod
     def of(cls, choice: ToolChoice | str | tuple[str, str]) -> ToolChoice:
-        """Accept what callers write: "auto", "none", "required", ("named", name)."""
+        """Accept what callers write: "auto", "none", "required", a tool's name; ("named", name) for any name at all."""
         if isinstance(choice, ToolChoice):
             return choice
         if choice in ("auto", "none", "required"):
             return cls(cast('Literal["auto", "none", "required"]', choice))
+        if isinstance(choice, str):
+            return cls("named", choice)
         if isinstance(choice, tuple) and len(choice) == 2 and choice[0] == "named":
             return cls("named", choice[1])
         raise InputError(
@@ -55,7 +57,10 @@ class ToolChoice:
         ]
         if self.mode == "named" and not chosen:
             names = ", ".join(tool.name for tool in tools) or "none"
-            raise InputError(f"tool_choice: there is no tool named {self.name!r}.", hint=f"Tools are: {names}.")
+            raise InputError(
+                f"tool_choice: there is no tool named {self.name!r}.",
+                hint=f"Use auto, none, required, or the name of a tool; tools are: {names}.",
+            )
         if self.mode == "required" and not chosen:
             raise InputError("tool_choice: a call is required, but there are no tools.")
         return chosen

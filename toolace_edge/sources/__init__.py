@@ -1,8 +1,7 @@
 """Where tools come from besides a JSON file: Python files, installed packages, OpenAPI documents, MCP servers.
 
-with open_sources(openapi=["petstore.yaml"], mcp=["mcp.json"]) as sources:
-    session = Session(..., tools=load_tools(sources.functions))
-    results = Executor(sources.functions).run_all(answer.calls)
+with open_sources(openapi=["petstore.yaml"], mcp=["mcp.json"]) as sources, Agent(tools=sources.functions) as agent:
+    agent.run("is the red cat still for sale?")
 """
 
 from __future__ import annotations
