@@ -26,7 +26,7 @@ def shown(error: BaseException) -> str:
     [
         (InputError("No.", hint="Say yes."), "Say yes."),
         (ModelError("No."), ModelError.hint),
-        (MissingDependency("mcp", "mcp"), "pip install 'toolace-edge[mcp]'"),
+        (MissingDependency("mcp", "mcp"), "pip install 'toolace-edge[mcp]'  (in a checkout: pip install '.[mcp]')"),
     ],
 )
 def test_a_traceback_ends_with_the_hint(error: ToolaceEdgeError, hint: str) -> None:

@@ -17,6 +17,8 @@ from toolace_edge.formats.compact import SPECIAL_TOKENS, Compact  # noqa: E402
 from toolace_edge.messages import Message, Tool, ToolCall  # noqa: E402
 from toolace_edge.prompts import encode_pieces  # noqa: E402
 from toolace_edge.train.augment import corrupt, restyle  # noqa: E402
+from toolace_edge.train.bank import Bank  # noqa: E402
+from toolace_edge.train.bank_format import read_families  # noqa: E402
 from toolace_edge.train.batches import collate  # noqa: E402
 from toolace_edge.train.examples import Example, example_from, read_examples  # noqa: E402
 from toolace_edge.train.grounding import is_grounded  # noqa: E402
@@ -61,12 +63,27 @@ def weather(required: tuple[str, ...] = ("city",)) -> Tool:
     )
 
 
+BANK = """
+## doors
+tool open_door: Open a door.
+- door: string = front | back | garage ; Which door.
+? open the {door} door
+& Open the {door1} and the {door2} door.
+! Who invented the door?
+tool ring_bell: Ring a bell.
+- times: integer = 1..5 ; How often.
+? ring {times} times
++ Open the {open_door.door} door, then ring {ring_bell.times} times.
+"""
+
+
 def make_packer(renderer: Renderer, seed: int = 7) -> Packer:
     rng = random.Random(seed)
     synth = Synthesizer(rng, ["river", "lamp post", "contract"], ["blue suede shoes", "fix the roof"], ["Oslo", "tea"])
     call = ToolCall("get_weather", {"city": "New York"})
     found = Example("found", (weather(),), (Message("user", "weather in New York"),), (call,))
-    return Packer(renderer, {"found": [found]}, {"found": 1.0}, synth, rng)
+    bank = Bank(read_families(BANK.splitlines(), "a bank"), synth.values)
+    return Packer(renderer, {"found": [found]}, {"found": 1.0}, synth, rng, bank)
 
 
 # --- tokenizer -----------------------------------------------------------------------------------------------------
