@@ -29,6 +29,7 @@ from toolace_edge.examples import Example, read_examples
 from toolace_edge.messages import Tool
 from toolace_edge.retrieval import Terms, ToolIndex, Weights, ranking, terms_of
 from toolace_edge.tools import load_tools
+from toolace_edge.train.examples import as_openai
 
 KS = (1, 4, 8)
 METHODS = {
@@ -158,13 +159,8 @@ def write(path: Path, data: Path, examples: Sequence[Example], pool: Sequence[To
         for number, text in enumerate(lines, start=1):
             line: dict[str, Any] = json.loads(text)
             if (tools := given.get(str(line.get("id", number)))) is not None:
-                line["tools"] = [entry(tool) for tool in tools]
+                line["tools"] = [as_openai(tool) for tool in tools]
                 out.write(json.dumps(line, ensure_ascii=False) + "\n")
-
-
-def entry(tool: Tool) -> dict[str, Any]:
-    function = {"name": tool.name, "description": tool.description, "parameters": tool.parameters}
-    return {"type": "function", "function": function}
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from toolace_edge.events import CallFinished, Event, Failed, Finished, ResultRea
 from toolace_edge.execute import MAX_RESULT, TIMEOUT_S, Executor
 from toolace_edge.extraction import target_of
 from toolace_edge.formats.base import Limits, ToolChoice
-from toolace_edge.messages import Answer, Message, Run, RunStep, RunStop, Tool, ToolCall, ToolResult, conversation_of
+from toolace_edge.messages import Answer, Message, Run, RunStep, RunStop, Tool, ToolCall, ToolResult
 from toolace_edge.narrate import watch_for
 from toolace_edge.policy import Approve, Policy
 from toolace_edge.registry import Model
@@ -208,7 +208,7 @@ class Agent:
 
         Only another saved conversation is overwritten, and no folder is made.
         """
-        write_conversation(Path(path), conversation_of(self.messages))
+        write_conversation(Path(path), self.messages)
 
     def load(self, path: str | Path) -> None:
         """Go on with a conversation that `save` wrote. InputError, with everything as before, where it is damaged."""

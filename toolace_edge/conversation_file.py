@@ -13,12 +13,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from toolace_edge.engines.cache_file import write_aside
 from toolace_edge.errors import InputError, ToolError
 from toolace_edge.json_file import read_json
-from toolace_edge.messages import Message, Role, ToolCall, conversation_of, is_text
+from toolace_edge.messages import ROLES, Message, ToolCall, conversation_of, is_text
 
 _FORMAT = "toolace-edge conversation 1"
 _MAX_BYTES = 64 * 2**20
@@ -83,8 +83,8 @@ def _message_json(message: Message) -> dict[str, Any]:
 
 
 def _message(one: Any, path: Path, where: str) -> Message:
-    if not isinstance(one, Mapping) or one.get("role") not in get_args(Role):
-        raise _damaged(path, where, f"must be a message of one of the roles {', '.join(get_args(Role))}")
+    if not isinstance(one, Mapping) or one.get("role") not in ROLES:
+        raise _damaged(path, where, f"must be a message of one of the roles {', '.join(ROLES)}")
     content, calls = one.get("content", ""), one.get("calls", [])
     if not isinstance(content, str) or not is_text(content):
         raise _damaged(path, f"{where}.content", "must be text")

@@ -17,8 +17,8 @@ from toolace_edge.messages import Message, ToolCall
 
 from .bank_format import BankTool, Call, Family, Parameter, Request, Said, Span, read_families
 from .examples import Example, flat_name
-from .several import join_requests, lower_start
-from .synth_values import Value, ValueMaker
+from .several import LAST, join_requests, lower_start
+from .synth_values import Value, ValueMaker, enumerated
 
 Shown = tuple[Family, str]  # a tool, by the name it has in its family
 FOLDER = Path(__file__).with_name("bank")
@@ -82,9 +82,10 @@ class Bank:
             parameter = family.tools[tool].parameters[name]
             for _ in range(20):  # calls of one request differ
                 value = draw(parameter, self.values)
-                if (tool, name, json.dumps(value.value)) not in taken:
+                key = (tool, name, json.dumps(value.value))
+                if key not in taken:
                     break
-            taken.add((tool, name, json.dumps(value.value)))
+            taken.add(key)
             values.append(value)
         text = re.sub(r"\{(\d+)\}", lambda match: values[int(match[1])].said, request.text)
         calls = tuple(_held(call, family.tools[call.tool], values) for call in request.calls)
@@ -108,17 +109,16 @@ def draw(parameter: Parameter, values: ValueMaker) -> Value:
         return _one(parameter, values)
     rng = values.rng
     items: list[Value] = []
-    count = rng.choice((2, 3, 3, 4, 5))
-    for tries in range(40):
-        item = _one(parameter, values)
-        if len(items) < count and (tries > 30 or item.value not in [other.value for other in items]):
+    count, tries = rng.choice((2, 3, 3, 4, 5)), 0
+    while len(items) < count:
+        item, tries = _one(parameter, values), tries + 1
+        if tries > 30 or item.value not in [other.value for other in items]:
             items.append(item)
     said = [item.said for item in items]
     if parameter.type != "string[]" and rng.random() < 0.3:
         text = rng.choice(("[{}]", "({})", "{}")).format(", ".join(said))
     else:
-        last = rng.choice((" and ", " and ", ", and ", ", ") if count > 2 else (" and ", ", "))
-        text = ", ".join(said[:-1]) + last + said[-1]
+        text = enumerated(rng, said, LAST if count > 2 else (" and ", ", "))
     return Value([item.value for item in items], text)
 
 
@@ -192,10 +192,8 @@ def unwritten(family: Family) -> list[str]:
     """What a family's tools lack: requests, or a parameter that no request says."""
     lacks = []
     for name, one in family.tools.items():
-        said = {key for request in (*one.single, *one.several) for call in request.calls
-                for key in (*call.fixed, *call.slots)}  # fmt: skip
-        said |= {key for request in family.mixed for call in request.calls if call.tool == name
-                 for key in (*call.fixed, *call.slots)}  # fmt: skip
+        calls = [call for request in (*one.single, *one.several, *family.mixed) for call in request.calls]
+        said = {key for call in calls if call.tool == name for key in (*call.fixed, *call.slots)}
         lacks += [f"{name}: no request says {key}" for key in one.parameters if key not in said]
         if len(one.single) < 3:
             lacks.append(f"{name}: {len(one.single)} lines that start with ?")

@@ -266,7 +266,7 @@ def _of_one_tool(one: BankTool, text: str, implied: str, mark: str) -> Request:
     text = _SLOT.sub(number_of, text)
     if mark == "!":
         return Request(text, tuple(drawn), ())
-    count = max(*slots, *fixed, 1) if slots or fixed else 1
+    count = max([1, *slots, *fixed])
     if (count > 1) != (mark == "&"):
         raise ValueError(f"{count} calls in a line that starts with {mark}")
     calls = [

@@ -16,8 +16,9 @@ from toolace_edge.errors import InputError
 
 from .bank import Bank, load_families, unwritten
 from .bank_format import Family, Said
-from .examples import Example
+from .examples import Example, as_openai
 from .run_files import replace_text
+from .sampling import calls_as_json
 from .synth_values import ValueMaker
 
 LONE_TOOL = 0.2  # lines that show the called tool only
@@ -52,22 +53,13 @@ def records(families: Sequence[Family], count: int, no_call: float, seed: int) -
 
 
 def _record(example: Example) -> dict[str, Any]:
-    calls = [
-        {"type": "function", "function": {"name": call.name, "arguments": dict(call.arguments)}}
-        for call in example.calls
-    ]
+    calls = [{"type": "function", "function": function} for function in calls_as_json(example.calls)]
     answer = {"role": "assistant", "content": ""} | ({"tool_calls": calls} if calls else {})
     return {
         "id": example.id,
         "source": example.source,
         "messages": [{"role": "user", "content": example.request}, answer],
-        "tools": [
-            {
-                "type": "function",
-                "function": {"name": tool.name, "description": tool.description, "parameters": dict(tool.parameters)},
-            }
-            for tool in example.tools
-        ],
+        "tools": [as_openai(tool) for tool in example.tools],
     }
 
 

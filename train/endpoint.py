@@ -18,6 +18,7 @@ from toolace_edge.errors import EngineError
 from toolace_edge.examples import Example
 from toolace_edge.messages import Message, ToolCall
 
+from .examples import as_openai
 from .sampling import Calls
 
 _AGAIN = frozenset({408, 429, 500, 502, 503, 504})
@@ -46,15 +47,14 @@ class EndpointAnswerer:
         return [self._answer(example, 0.0 if i == 0 else self.temperature, self.seed * 1000 + i) for i in range(k)]
 
     def _answer(self, example: Example, temperature: float, seed: int) -> Calls | None:
-        functions = [{"name": t.name, "description": t.description, "parameters": t.parameters} for t in example.tools]
         body: dict[str, Any] = {
             "model": self.model,
             "messages": [_message(message, i) for i, message in enumerate(example.messages)],
             "temperature": temperature,
             "seed": seed,
         }
-        if functions:
-            body["tools"] = [{"type": "function", "function": function} for function in functions]
+        if example.tools:
+            body["tools"] = [as_openai(tool) for tool in example.tools]
         return _calls(self._post(body))
 
     def _post(self, body: dict[str, Any]) -> Any:

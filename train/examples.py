@@ -62,6 +62,12 @@ def example_from(record: Mapping[str, Any], number: str = "") -> Example:
     return Example(record.get("source", "user"), tools, messages[:-1], messages[-1].calls, name)
 
 
+def as_openai(tool: Tool) -> dict[str, Any]:
+    """A tool as OpenAI's lines and servers have it."""
+    function = {"name": tool.name, "description": tool.description, "parameters": dict(tool.parameters)}
+    return {"type": "function", "function": function}
+
+
 def _tool(function: Mapping[str, Any]) -> Tool:
     return Tool(function["name"], function.get("description") or "", function["parameters"])
 

@@ -10,7 +10,7 @@ from toolace_edge.messages import Message, ToolCall
 
 from .examples import Example
 from .made import Made, Slot
-from .synth_values import Value
+from .synth_values import Value, enumerated
 
 if TYPE_CHECKING:
     from .synth import Synthesizer
@@ -32,6 +32,7 @@ _STARTERS = frozenset(
     sort start stop submit suggest switch take tell that the there these this those to translate turn two update use
     verify was we what what's when where which who who's whose why will with work would write you your""".split()
 )
+LAST = (" and ", " and ", ", and ", ", ")  # before the last of a list
 _NEXT = (". Also, ", ". Then ", ". Next, ", ". After that, ", ". Finally, ", ". ", "; ", ", and ", " and ",
          " and then ", ", then ", " and also ", ". Additionally, ", ". I also want to know: ",
          ", after that ", ". And ")  # fmt: skip
@@ -110,7 +111,7 @@ def _asked(
     common = [synth.phrase(slot, fixed[slot.name]) for slot in once]
     listed = all(slot.noun.kind != "bool" and not slot.noun.kind.startswith("list_") for slot in varying)
     if listed and (len(varying) == 1 or (len(varying) == 2 and rng.random() < 0.6)):
-        lists = [_list(rng, [row[slot.name].said for row in rows]) for slot in varying]
+        lists = [enumerated(rng, [row[slot.name].said for row in rows], LAST) for slot in varying]
         phrases = [synth.phrase(slot, Value(None, said)) for slot, said in zip(varying, lists, strict=True)]
         if len(varying) == 2 and rng.random() < 0.7:
             phrases[-1] += rng.choice((" respectively", ", respectively"))
@@ -123,9 +124,3 @@ def _asked(
     joint = rng.choice((", and ", "; ", ", then ", " and also ", " and ", ". Also ", " and "))
     text = synth.sentence(made, [*common, joint.join(parts)] if rng.random() < 0.7 else [joint.join(parts), *common])
     return rng.choice(("", "", "", f"{len(rows)} times: ", "For each: ")) + text
-
-
-def _list(rng: random.Random, said: Sequence[str]) -> str:
-    if len(said) < 2:
-        return said[0]
-    return ", ".join(said[:-1]) + rng.choice((" and ", " and ", ", and ", ", ")) + said[-1]

@@ -75,6 +75,11 @@ class Value:
     said: str
 
 
+def enumerated(rng: random.Random, said: Sequence[str], last: Sequence[str]) -> str:
+    """`a, b and c`; what stands before the last is one of `last`."""
+    return ", ".join(said[:-1]) + rng.choice(last) + said[-1] if len(said) > 1 else said[0]
+
+
 class ValueMaker:
     """Draws values of a kind. `phrases` are texts that people said; `lexicon` is every word there is.
 
@@ -141,7 +146,7 @@ class ValueMaker:
         elif inner not in ("float", "int") and form < 0.12:
             text = "[" + ", ".join(f"'{s}'" for s in said) + "]"
         else:
-            text = ", ".join(said[:-1]) + self.rng.choice((" and ", ", and ", ", ")) + said[-1]
+            text = enumerated(self.rng, said, (" and ", ", and ", ", "))
         return Value([item.value for item in items], text)
 
     def _int(self) -> Value:
