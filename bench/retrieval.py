@@ -6,7 +6,8 @@
 Each line of the data keeps its own tools and gets others of the pool, drawn with a seed, until there are as many as
 asked for; none of these has the name or the description of one of the line's own. Lines without a right call are left
 out. A line counts at k when every tool of its right calls is among the first k. `--write` writes the lines with the
-tools they were given, in an order drawn with the seed, for `toolace-edge eval --data FILE --top-k 8`.
+tools they were given, in an order drawn with the seed, for `toolace-edge eval --data FILE --top-k 8`. With `--embed
+MODEL.gguf` that model's own embeddings are measured too, alone and with the words (embeddings.py; needs gguf).
 """
 
 from __future__ import annotations
@@ -18,10 +19,13 @@ import random
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any
+
+import embeddings
+import numpy as np
 
 from toolace_edge.errors import SchemaError
 from toolace_edge.evaluate import wilson
@@ -38,6 +42,8 @@ METHODS = {
     "words, concepts": Weights(spellings=0),
     "all three (what ships)": Weights(),
 }
+EMBEDDED = {"token embeddings": embeddings.by_tokens, "hidden states": embeddings.by_states}
+PARTS = (0.25, 0.5)  # of a mix of standardized scores, what the embeddings count
 
 
 def main() -> None:
@@ -48,6 +54,7 @@ def main() -> None:
     parser.add_argument("--lines", type=int, default=600, help="how many lines, drawn with the seed")
     parser.add_argument("--every", type=int, default=5, help="one in so many lines of the pool is read")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--embed", type=Path, help="a GGUF model whose embeddings are measured too")
     parser.add_argument("--write", type=Path, help="write the lines with the tools of the first size, and stop")
     options = parser.parse_args()
     examples = [one for one in read_examples(options.data) if one.gold and not one.refused]
@@ -57,8 +64,9 @@ def main() -> None:
     if options.write:
         write(options.write, options.data, examples, pool, options.sizes[0], options.seed)
         return
+    embedders = {name: make(options.embed, pool) for name, make in EMBEDDED.items()} if options.embed else {}
     for size in options.sizes:
-        measure(examples, pool, size, options.seed)
+        measure(examples, pool, size, options.seed, embedders)
 
 
 def read_pool(path: Path, every: int) -> list[Tool]:
@@ -109,7 +117,13 @@ def shuffled(pool: Sequence[Tool], rng: random.Random) -> Iterator[Tool]:
         yield pool[order[i]]
 
 
-def measure(examples: Sequence[Example], pool: Sequence[Tool], size: int, seed: int) -> None:
+def measure(
+    examples: Sequence[Example],
+    pool: Sequence[Tool],
+    size: int,
+    seed: int,
+    embedders: Mapping[str, embeddings.Embedder],
+) -> None:
     """Print recall for each method, and for the shipped one by source."""
     rng = random.Random(f"{seed} {size}")
     known: dict[int, Terms] = {}
@@ -133,15 +147,36 @@ def measure(examples: Sequence[Example], pool: Sequence[Tool], size: int, seed: 
             k = max(order.index(i) for i in wanted) + 1
             needed[method, "all"].append(k)
             needed[method, example.group].append(k)
+        asked_s = time.perf_counter() - middle
+        for method, scores in mixed(index.scores(example.messages), example, tools, embedders):
+            order = ranking(scores)
+            needed[method, "all"].append(max(order.index(i) for i in wanted) + 1)
         building_s += middle - start
-        asking_s += (time.perf_counter() - middle) / len(METHODS)
+        asking_s += asked_s / len(METHODS)
     print(f"\n{size} tools ({building_s / len(examples):.3f} s an index, {asking_s / len(examples):.4f} s a request)\n")
     print("| | lines | " + " | ".join(f"recall@{k}" for k in KS) + " |\n|---|---|" + "---|" * len(KS))
     shipped = list(METHODS)[-1]
-    rows = [(method, (method, "all")) for method in METHODS]
+    rows = [(method, (method, "all")) for method, group in needed if group == "all"]
     rows += [(group, (shipped, group)) for _, group in sorted(needed) if _ == shipped and group != "all"]
     for name, key in rows:
         print(f"| {name} | {len(needed[key])} | " + " | ".join(share(needed[key], k) for k in KS) + " |")
+
+
+def mixed(
+    words: Sequence[float], example: Example, tools: Sequence[Tool], embedders: Mapping[str, embeddings.Embedder]
+) -> Iterator[tuple[str, list[float]]]:
+    """Scores by each embedder alone, and with the words'."""
+    for name, embedder in embedders.items():
+        alone = embedder.scores(example.messages, tools)
+        yield name, alone
+        for part in PARTS:
+            yield f"what ships + {part} {name}", list((1 - part) * standard(words) + part * standard(alone))
+
+
+def standard(scores: Sequence[float]) -> np.ndarray:
+    """The scores with mean 0 and deviation 1."""
+    values = np.asarray(scores)
+    return (values - values.mean()) / max(float(values.std()), 1e-9)
 
 
 def share(needed: Sequence[int], k: int) -> str:

@@ -173,6 +173,17 @@ def test_a_check_of_a_models_own_is_a_result_that_says_so() -> None:
     assert "must be even" in result.content
 
 
+def test_pydantics_field_says_its_description_and_bounds() -> None:
+    pydantic = pytest.importorskip("pydantic")
+    take, seen = taking(Annotated[int, pydantic.Field(description="how many", ge=1, lt=9), {"multipleOf": 2}])
+    assert from_function(take).parameters["properties"]["x"] == {
+        "type": "integer", "description": "how many", "minimum": 1, "exclusiveMaximum": 9, "multipleOf": 2
+    }  # fmt: skip
+    assert Executor([take]).run(ToolCall("take", {"x": 0})).outcome == "invalid"
+    assert Executor([take]).run(ToolCall("take", {"x": 4})).content == "done"
+    assert seen == [4]
+
+
 def test_pydantic_is_not_imported_for_what_is_none_of_its_models() -> None:
     from .test_import import modules_after
 

@@ -15,7 +15,8 @@ from toolace_edge.cli import cli  # noqa: E402
 from toolace_edge.errors import DataError  # noqa: E402
 from toolace_edge.tools import load_tools  # noqa: E402
 from toolace_edge.train.bank import Bank, draw, load_families, unwritten  # noqa: E402
-from toolace_edge.train.bank_format import Family, read_families  # noqa: E402
+from toolace_edge.train.bank_format import read_families  # noqa: E402
+from toolace_edge.train.bank_types import Family  # noqa: E402
 from toolace_edge.train.examples import Example, example_from  # noqa: E402
 from toolace_edge.train.several import lower_start  # noqa: E402
 from toolace_edge.train.synth_values import ValueMaker  # noqa: E402
@@ -40,6 +41,9 @@ tool send: Send a letter.
 ? Send {copies} letters to {to.name} in {to.city}, labelled {tags}.
 ? {to.name} in {to.city} gets a letter.
 + Write to {send.to.name} in {send.to.city=send#2.to.city} and to {send#2.to.name} there; then the payment on {monthly_payment.principal} at {monthly_payment.rate}%.
+~ I owe {send.to.name} a letter. // Where to? // To {send.to.city}, {send.copies} of them.
+~ Is {monthly_payment.principal} dollars much? // At {monthly_payment.rate}% it is. // Then tell {send.to.name} in {send.to.city} so. => send()
+~ Write a letter. // To whom? // I'll ask. => nothing
 """  # noqa: E501
 
 
@@ -55,7 +59,8 @@ def drawn(line: str) -> Example:
     """The line with this mark and beginning, drawn."""
     family = loans()
     bank = Bank([family], values())
-    requests = [r for one in family.tools.values() for r in (*one.single, *one.several, *one.none)] + family.mixed
+    requests = [r for one in family.tools.values() for r in (*one.single, *one.several, *one.none)]
+    requests += family.mixed + family.talks
     return bank._drawn(family, next(r for r in requests if r.text.startswith(line)), plain=True)
 
 
@@ -83,6 +88,16 @@ def test_calls_of_several_tools_come_in_the_order_of_their_mention_and_may_share
     assert one["to"]["name"] != two["to"]["name"]
 
 
+def test_a_conversation_has_turns_and_asks_for_one_call_or_none() -> None:
+    example = drawn("I owe")
+    assert [message.role for message in example.messages] == ["user", "assistant", "user"]
+    (call,) = example.calls
+    assert call.arguments["to"]["name"] in example.messages[0].content
+    assert call.arguments["to"]["city"] in example.messages[2].content
+    assert [call.name for call in drawn("Is {0} dollars").calls] == ["send"]
+    assert drawn("Write a letter").calls == ()
+
+
 def test_a_nested_object_is_required_where_something_in_it_is() -> None:
     schema = loans().tools["send"].tool.parameters
     assert schema["required"] == ["to"]
@@ -101,6 +116,8 @@ def test_a_nested_object_is_required_where_something_in_it_is() -> None:
         ("- copies: integer?", "- copies: int?", 16, "unknown type 'int'"),
         ("{send#2.to.name}", "{send#2.to.nome}", 20, "'send#2.to.nome'"),
         ("! Is it", "% Is it", 11, "starts like no line"),
+        ("// Where to? //", "//", 21, "user's turn first and last"),
+        ("so. => send()", "so.", 22, "2 calls in a line that starts with ~"),
         ("## loans", "", 3, "out of place|out of range"),
     ],
 )
@@ -114,6 +131,7 @@ def test_a_hidden_tool_takes_its_lines_along() -> None:
     (family,) = Bank([loans()], values(), but=["Send"]).families
     assert list(family.tools) == ["monthly_payment"]
     assert family.mixed == []
+    assert [request.calls for request in family.talks] == [()]
 
 
 def test_what_no_request_says_is_found() -> None:

@@ -7,7 +7,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import date
 from typing import Any, Literal, TypedDict
 
 import pytest
@@ -276,9 +277,18 @@ def test_arguments_become_what_the_annotations_name() -> None:
     })  # fmt: skip
 
 
+@dataclass
+class Found:
+    name: str
+    day: date
+    size: int = field(init=False, default=1)
+
+
 @pytest.mark.parametrize(
     ("value", "text"),
-    [("a", "a"), (None, "done"), (1.5, "1.5"), ({"é": [1]}, '{"é": [1]}'), (True, "true"), ({1, 2}, '"{1, 2}"')],
-)
+    [("a", "a"), (None, "done"), (1.5, "1.5"), ({"é": [1]}, '{"é": [1]}'), (True, "true"), ({2, 1}, "[1, 2]"),
+     (Found("a", date(2026, 1, 2)), '{"name": "a", "day": "2026-01-02", "size": 1}'),
+     ([Color.BLUE, object], f'[2, "{object}"]')],
+)  # fmt: skip
 def test_results_are_text(value: Any, text: str) -> None:
     assert as_text(value) == text

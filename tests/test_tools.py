@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import enum
 import json
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -326,6 +326,14 @@ def _nested(a: list[dict[str, bytes]]) -> None: ...
 def _int_keys(a: dict[int, str]) -> None: ...
 def _unknown_note(a: Annotated[int, 3]) -> None: ...
 def _bad_keyword(a: Annotated[int, {"minimun": 3}]) -> None: ...
+def _counting(a: int) -> Iterator[int]:
+    yield a
+
+
+async def _counting_later(a: int) -> AsyncIterator[int]:
+    yield a
+
+
 def _missing_name(a: Nowhere) -> None: ...  # type: ignore[name-defined]  # noqa: F821
 
 
@@ -344,6 +352,8 @@ def _missing_name(a: Nowhere) -> None: ...  # type: ignore[name-defined]  # noqa
         (_unknown_note, "Annotated with 3"),
         (_bad_keyword, "properties.a.minimun"),
         (_missing_name, "Nowhere"),
+        (_counting, "_counting yields"),
+        (_counting_later, "_counting_later yields"),
         (lambda x: x, "no usable name"),
     ],
 )

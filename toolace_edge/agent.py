@@ -26,7 +26,7 @@ from toolace_edge.errors import Cancelled, InputError
 from toolace_edge.events import CallFinished, Event, Failed, Finished, ResultReady
 from toolace_edge.execute import MAX_RESULT, TIMEOUT_S, Executor
 from toolace_edge.extraction import target_of
-from toolace_edge.formats.base import Limits, ToolChoice
+from toolace_edge.formats.base import AnyToolChoice, Limits, ToolChoice
 from toolace_edge.messages import Answer, Message, Run, RunStep, RunStop, Tool, ToolCall, ToolResult
 from toolace_edge.narrate import watch_for
 from toolace_edge.policy import Approve, Policy
@@ -68,7 +68,7 @@ class Agent:
         timeout_s: float | Mapping[str, float] = TIMEOUT_S,
         max_result: int | None = None,
         on_event: OnEvent | None = None,
-        tool_choice: ToolChoice | str | tuple[str, str] = "auto",
+        tool_choice: AnyToolChoice = "auto",
         **options: Any,
     ) -> None:
         _check_options(options)
@@ -105,7 +105,7 @@ class Agent:
         *,
         max_steps: int | None = None,
         on_event: OnEvent | None = None,
-        tool_choice: ToolChoice | str | tuple[str, str] | None = None,
+        tool_choice: AnyToolChoice | None = None,
     ) -> Run:
         """Work on a request until it is answered or `Run.stop` says otherwise; at most `max_steps` answers.
 
@@ -143,7 +143,7 @@ class Agent:
         request: str,
         *,
         max_steps: int | None = None,
-        tool_choice: ToolChoice | str | tuple[str, str] | None = None,
+        tool_choice: AnyToolChoice | None = None,
     ) -> Iterator[Event]:
         """`run` as an iterator of events, the last of which is `Finished`; errors are raised.
 
@@ -177,7 +177,7 @@ class Agent:
         messages: str | Sequence[Message | Mapping[str, Any]],
         *,
         on_event: OnEvent | None = None,
-        tool_choice: ToolChoice | str | tuple[str, str] | None = None,
+        tool_choice: AnyToolChoice | None = None,
     ) -> Answer:
         """One answer, which the caller executes; the conversation stays as it is. As Session's, events included."""
         watch = self._watch(0, on_event, self._cancelled_from_now())

@@ -4,8 +4,10 @@
     date datetime time UUID     text in the format of JSON Schema; a time of day comes with its offset from UTC
     Decimal                     a number, its digits as they were written
     dataclass, TypedDict        an object of what their fields are, closed
-    pydantic models             what `model_json_schema` says, through `model_validate`; pydantic itself is not imported
-    Annotated                   with a description (text) and further schema keywords (a dict)
+    pydantic models             what `model_json_schema` says, through `model_validate`
+    Annotated                   with a description (text), further schema keywords (a dict), or pydantic's Field
+
+pydantic is imported only where an annotation is its own already.
 
 Of a union's parts the first that fits is taken. What has no schema is refused with its place.
 """
@@ -133,8 +135,10 @@ def _model_schema(annotation: Any, where: str) -> Schema:
 
 def _annotated_schema(annotation: Any, where: str) -> Schema:
     inner, *notes = get_args(annotation)
-    schema = _schema(inner, where)
-    for note in notes:
+    theirs = (inner, *(note for note in notes if _is_pydantic(note)))
+    whole: Any = Annotated
+    schema = _pydantic_schema(whole[theirs], where) if len(theirs) > 1 else _schema(inner, where)
+    for note in (note for note in notes if not _is_pydantic(note)):
         if isinstance(note, str):
             schema["description"] = note
         elif isinstance(note, Mapping):
@@ -144,6 +148,22 @@ def _annotated_schema(annotation: Any, where: str) -> Schema:
                 f"{where}: Annotated with {note!r} says nothing here.", hint="Use text or a dict of keywords."
             )
     return schema
+
+
+def _is_pydantic(note: Any) -> bool:
+    """Whether it is pydantic's: Field(...) or a constraint of annotated_types."""
+    return type(note).__module__.partition(".")[0] in ("pydantic", "annotated_types")
+
+
+def _pydantic_schema(annotation: Any, where: str) -> Schema:
+    """Whoever has a Field has pydantic loaded already."""
+    from pydantic import TypeAdapter
+
+    try:
+        return normalise(TypeAdapter(annotation).json_schema(), where)
+    except (RuntimeError, NameError, TypeError) as error:
+        said = str(error).partition("\n")[0]
+        raise ToolError(f"{where}: pydantic knows no JSON schema for it: {said}", hint=_HINT) from None
 
 
 def _union_schema(arguments: tuple[Any, ...], where: str) -> Schema:

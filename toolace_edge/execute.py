@@ -7,6 +7,7 @@ and one that was not approved do not run. A coroutine function runs to its end, 
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import json
 import threading
@@ -15,6 +16,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from toolace_edge.annotations import as_json
 from toolace_edge.errors import CallError, ToolError
 from toolace_edge.functions import from_function, to_python
 from toolace_edge.messages import Outcome, Tool, ToolCall, ToolResult, is_text
@@ -212,6 +214,16 @@ def as_text(value: Any) -> str:
     if value is None:
         return "done"
     try:
-        return json.dumps(value, ensure_ascii=False, default=str)
+        return json.dumps(value, ensure_ascii=False, default=_plain)
     except (TypeError, ValueError, RecursionError):
         return str(value)
+
+
+def _plain(value: Any) -> Any:
+    """What `json` cannot write: a dataclass with all its fields, what annotations.py knows, a set; else its text."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    if isinstance(value, set | frozenset):
+        return sorted(value, key=str)
+    plain = as_json(value)
+    return str(value) if plain is value else plain

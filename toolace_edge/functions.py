@@ -29,6 +29,7 @@ def from_function(function: Callable[..., Any]) -> Tool:
     name = getattr(function, "__name__", "")
     if not name.replace("_", "").isalnum() or not name.isascii() or len(name) > 64:
         raise ToolError(f"{function!r:.80} has no usable name.", hint="Tools are made of named functions (def).")
+    _check_runs(function, name)
     description, notes = read_docstring(function.__doc__)
     properties: Schema = {}
     required = []
@@ -58,6 +59,7 @@ def to_python(function: Callable[..., Any], arguments: Mapping[str, Any]) -> dic
 
 def check_takes(function: Callable[..., Any], described: Tool) -> None:
     """ToolError where calls that obey the definition cannot be calls of the function."""
+    _check_runs(function, described.name)
     hints_of(function, described.name)
     try:
         parameters = inspect.signature(function).parameters.values()
@@ -76,6 +78,12 @@ def check_takes(function: Callable[..., Any], described: Tool) -> None:
                 f"{described.name}: the function needs {name}, which the definition does not require.",
                 hint="Give the parameter a default, or add it to the definition's `required`.",
             )
+
+
+def _check_runs(function: Callable[..., Any], name: str) -> None:
+    """ToolError for a generator: calling it does nothing yet."""
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise ToolError(f"{name} yields, so a call of it has no result.", hint="Return a list instead.")
 
 
 def _parameters_of(function: Callable[..., Any], name: str) -> list[tuple[inspect.Parameter, Any]]:

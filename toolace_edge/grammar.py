@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from toolace_edge.errors import ModelError, SchemaError
-from toolace_edge.formats.base import Format, Limits, ToolChoice
+from toolace_edge.formats.base import AnyToolChoice, Format, Limits, ToolChoice
 from toolace_edge.formats.bounds import bound_schema
 from toolace_edge.messages import Tool
 
@@ -29,7 +29,7 @@ _cache_lock = threading.Lock()
 def compile_grammar(
     tools: Sequence[Tool],
     fmt: Format,
-    choice: ToolChoice | str | tuple[str, str],
+    choice: AnyToolChoice,
     limits: Limits,
     tokenizer: LLTokenizer,
 ) -> LLMatcher:

@@ -20,7 +20,7 @@ from toolace_edge.confidence import Calibration
 from toolace_edge.decode import Decoded, decode
 from toolace_edge.engines.base import Engine
 from toolace_edge.errors import InputError, SchemaError
-from toolace_edge.formats.base import Format, Limits, ToolChoice
+from toolace_edge.formats.base import AnyToolChoice, Format, Limits, ToolChoice
 from toolace_edge.grammar import check_tool, compile_grammar
 from toolace_edge.messages import Answer, Message, Round, Step, Tool, Usage, conversation_of
 from toolace_edge.prompts import check_conversation, encode_pieces
@@ -68,7 +68,7 @@ class Session:
         tools: Source = (),
         *,
         rounds: int = 3,
-        tool_choice: ToolChoice | str | tuple[str, str] = "auto",
+        tool_choice: AnyToolChoice = "auto",
         sampling: Sampling = GREEDY,
         max_new_tokens: int = 512,
         limits: Limits | None = None,
@@ -105,7 +105,7 @@ class Session:
         self,
         messages: str | Sequence[Message | Mapping[str, Any]],
         *,
-        tool_choice: ToolChoice | str | tuple[str, str] | None = None,
+        tool_choice: AnyToolChoice | None = None,
         on_step: OnStep | None = None,
         watch: Watch | None = None,
     ) -> Answer:

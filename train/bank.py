@@ -15,7 +15,8 @@ from typing import Any
 
 from toolace_edge.messages import Message, ToolCall
 
-from .bank_format import BankTool, Call, Family, Parameter, Request, Said, Span, read_families
+from .bank_format import read_families
+from .bank_types import TURNS, BankTool, Call, Family, Parameter, Request, Said, Span
 from .examples import Example, flat_name
 from .several import LAST, join_requests, lower_start
 from .synth_values import Value, ValueMaker, enumerated
@@ -46,19 +47,21 @@ class Bank:
         return families, list({flat_name(name): (family, name) for family, name in shown}.values())
 
     def asked(self, shown: Sequence[Shown]) -> Example:
-        """A request for one of the tools, for one of them several times, or for several."""
+        """A request for one of the tools, for one of them several times, or for several; at times a conversation."""
         family, name = self.rng.choice(shown)
         form = self.rng.random()
         other: Example | None = None
-        if form < 0.2:
+        if family.talks and self.rng.random() < 0.25:
+            other = self._one_of(family, family.talks)
+        elif form < 0.2:
             other = self._one_of(family, family.tools[name].several)
-        elif form < 0.35:
+        elif form < 0.36:
             other = self._one_of(family, family.mixed)
-        elif form < 0.55 and len(shown) > 1:
-            chosen = self.rng.sample(shown, min(len(shown), self.rng.choice((2, 2, 3, 3, 4))))
-            if self.rng.random() < 0.15:
+        elif form < 0.58 and len(shown) > 1:
+            chosen = self.rng.sample(shown, min(len(shown), self.rng.choice((2, 2, 2, 3, 3, 4))))
+            if self.rng.random() < 0.2:
                 chosen.append(self.rng.choice(chosen))
-            other = join_requests(self.rng, [self.single(*one, plain=True) for one in chosen])
+            other = join_requests(self.rng, [self._part(*one) for one in chosen])
         names = {name for _, name in shown}
         if other is None or not names.issuperset(call.name for call in other.calls):
             return self.single(family, name)
@@ -67,6 +70,18 @@ class Bank:
     def single(self, family: Family, name: str, *, plain: bool = False) -> Example:
         """A request for one call of the tool `name`; a plain one has no greeting or thanks."""
         return self._drawn(family, self.rng.choice(family.tools[name].single), plain=plain)
+
+    def _part(self, family: Family, name: str) -> Example:
+        """What a longer request asks of one tool: mostly one call, at times several."""
+        written = family.tools[name].several
+        if written and self.rng.random() < 0.25:
+            return self._drawn(family, self.rng.choice(written), plain=True)
+        return self.single(family, name, plain=True)
+
+    def sibling(self, families: Sequence[Family], shown: Collection[str]) -> Example | None:
+        """A request for a tool of `families` that is not among the `shown` names; None where all are."""
+        others = [(family, name) for family in families for name in family.tools if name not in shown]
+        return self.single(*self.rng.choice(others)) if others else None
 
     def unasked(self, family: Family) -> Example | None:
         """A request near the family's subject that none of its tools serves, if one is written."""
@@ -90,8 +105,11 @@ class Bank:
         text = re.sub(r"\{(\d+)\}", lambda match: values[int(match[1])].said, request.text)
         calls = tuple(_held(call, family.tools[call.tool], values) for call in request.calls)
         tools = tuple(family.tools[name].tool for name in dict.fromkeys(call.name for call in calls))
-        said = text if plain else _typed(self.rng, text, request.text)
-        return Example("bank", tools, (Message("user", said),), calls)
+        turns = text.split(TURNS)
+        if len(turns) == 1 and not plain:
+            turns = [_typed(self.rng, text, request.text)]
+        messages = [Message("assistant" if i % 2 else "user", turn) for i, turn in enumerate(turns)]
+        return Example("bank", tools, tuple(messages), calls)
 
 
 def load_families(files: Iterable[Path] = ()) -> list[Family]:
@@ -185,14 +203,16 @@ def _typed(rng: random.Random, text: str, template: str) -> str:
 def _without(family: Family, hidden: Collection[str]) -> Family:
     kept = {name: one for name, one in family.tools.items() if flat_name(name) not in hidden and one.single}
     mixed = [request for request in family.mixed if all(call.tool in kept for call in request.calls)]
-    return Family(family.title, kept, mixed)
+    talks = [request for request in family.talks if all(call.tool in kept for call in request.calls)]
+    return Family(family.title, kept, mixed, talks)
 
 
 def unwritten(family: Family) -> list[str]:
     """What a family's tools lack: requests, or a parameter that no request says."""
     lacks = []
     for name, one in family.tools.items():
-        calls = [call for request in (*one.single, *one.several, *family.mixed) for call in request.calls]
+        written = (*one.single, *one.several, *family.mixed, *family.talks)
+        calls = [call for request in written for call in request.calls]
         said = {key for call in calls if call.tool == name for key in (*call.fixed, *call.slots)}
         lacks += [f"{name}: no request says {key}" for key in one.parameters if key not in said]
         if len(one.single) < 3:

@@ -15,7 +15,7 @@ import click
 from toolace_edge.errors import InputError
 
 from .bank import Bank, load_families, unwritten
-from .bank_format import Family, Said
+from .bank_types import Family, Said
 from .examples import Example, as_openai
 from .run_files import replace_text
 from .sampling import calls_as_json
@@ -58,7 +58,7 @@ def _record(example: Example) -> dict[str, Any]:
     return {
         "id": example.id,
         "source": example.source,
-        "messages": [{"role": "user", "content": example.request}, answer],
+        "messages": [*({"role": one.role, "content": one.content} for one in example.messages), answer],
         "tools": [as_openai(tool) for tool in example.tools],
     }
 

@@ -30,10 +30,10 @@ from .synth import Synthesizer
 
 # How often a source is the anchor of a row. Found function calling counts far above its size; long dialogues below.
 SHARES = {
-    "seal_tools": 9, "glaive": 7, "toolrl_rlla": 4, "ste_toolbench": 4, "synth_rapidapi": 9, "ha_intents": 4,
-    "thingpedia": 9, "snips": 6, "hwu64": 5, "fb_multilingual_tod": 4, "slurp": 3, "ms_bf_skills": 4, "home_llm": 3,
-    "star": 2, "tm4": 2, "sgd": 6, "metatool": 4, "clinc_oos": 3, "banking77": 1, "composed": 9, "composed_same": 8,
-    "drafted": 12,
+    "seal_tools": 11, "glaive": 7, "toolrl_rlla": 4, "ste_toolbench": 4, "synth_rapidapi": 9, "ha_intents": 4,
+    "thingpedia": 9, "snips": 9, "hwu64": 5, "fb_multilingual_tod": 4, "slurp": 3, "ms_bf_skills": 4, "home_llm": 3,
+    "star": 3, "tm4": 2, "sgd": 24, "metatool": 4, "clinc_oos": 3, "banking77": 1, "composed": 9, "composed_same": 8,
+    "drafted": 45,
 }  # fmt: skip
 # Short rows first, few tools, names more than descriptions: copying is learned there. (until, mixes in turn)
 CURRICULUM = (
@@ -45,7 +45,7 @@ CURRICULUM = (
 # A base knows words and copies already: long rows from the start. At the end every other row is twice as long, with
 # many tools to choose from, as what retrieval offers is.
 _BASE_ROW = Mix(
-    length=512, synth=0.25, lone_tool=0.2, distractors=7, keep_descriptions=0.9, no_call=0.35, history=0.2, done=0.08,
+    length=512, synth=0.25, lone_tool=0.2, distractors=7, keep_descriptions=0.9, no_call=0.45, history=0.2, done=0.08,
     read=0.05,
 )  # fmt: skip
 _LONG_ROW = replace(_BASE_ROW, length=1024, lone_tool=0.1, distractors=12, families=4)
@@ -86,7 +86,7 @@ def make_packer(sources: Sources, tokenizer: Tokenizer) -> Packer:
     for example in read_examples(sources.data):
         if only is not None and example.id not in only:
             continue
-        if len(example.request) < 1200 and len(example.messages) < 10 and is_grounded(example):
+        if len(example.request) < 1200 and len(example.messages) < 16 and is_grounded(example):
             pools[example.source].append(example)
     rng = random.Random(0)
     apis = None

@@ -20,7 +20,7 @@ from toolace_edge.messages import Message, Tool, ToolCall
 
 from .augment import corrupt, restyle
 from .bank import Bank
-from .bank_format import Family
+from .bank_types import Family
 from .chatter import chatter
 from .examples import Example, flat_name, ordered
 from .history import exchange
@@ -48,7 +48,7 @@ class Mix:
     history: float = 0.0  # of the requests that begin a conversation, those that shall follow another one
     done: float = 0.0  # for each request that calls, one whose results are there, this often
     read: float = 0.0  # weight of predicting the request's own words
-    bank: float = 0.45  # trees of the bank's tools
+    bank: float = 0.42  # trees of the bank's tools
     families: int = 2  # of the bank, at most so many in a tree
     own: float = 0.05  # trees of the program's own tools
 
@@ -202,7 +202,7 @@ class Packer:
     def _found_scene(self, mix: Mix) -> Scene:
         """A found line with its tools or some of them, and more lines that call one of these."""
         anchor = self.found()
-        tools = list(anchor.gold_tools if self.rng.random() < mix.lone_tool else self._cut(anchor, mix))
+        tools = self._needed(anchor) if self.rng.random() < mix.lone_tool else self._cut(anchor, mix)
         tools = tools or list(anchor.tools[: max(1, mix.distractors)])
         examples = [anchor]
         for tool in self.rng.choices(tools, k=self.rng.randint(0, 4)):
@@ -228,8 +228,13 @@ class Packer:
         branches.append(branch)
         return room - len(branch.ids)
 
+    def _needed(self, anchor: Example) -> list[Tool]:
+        """The tools that the line's answer calls, and those that a draft of it does."""
+        names = {call.name for draft in (anchor.calls, *self.drafts.get(anchor.request, ())) for call in draft}
+        return [tool for tool in anchor.tools if tool.name in names]
+
     def _cut(self, anchor: Example, mix: Mix) -> list[Tool]:
-        gold = list(anchor.gold_tools)
+        gold = self._needed(anchor)
         others = [tool for tool in anchor.tools if tool not in gold]
         while len(others) < mix.distractors and self.rng.random() < 0.5:
             more = (
@@ -295,9 +300,11 @@ class Packer:
 
     def _no_call(self, scene: Scene, mix: Mix) -> Piece | None:
         """A request that none of the tools can serve: another tool's, or one with something required unsaid."""
-        if scene.families and self.rng.random() < 0.4:
-            written = self.bank.unasked(self.rng.choice(scene.families))
-            return None if written is None else self._branch(written, scene, mix)
+        if scene.families and (kind := self.rng.random()) < 0.55:
+            shown = {tool.name for tool in scene.tools}
+            near = self.bank.sibling(scene.families, shown) if kind < 0.2 else None
+            near = near or self.bank.unasked(self.rng.choice(scene.families))
+            return None if near is None else self._branch(_unserved(near), scene, mix)
         if scene.made and self.rng.random() < 0.2:
             other = self.synth.lacking(self.rng.choice(scene.made))
             return None if other is None else self._branch(other, scene, mix)
@@ -309,7 +316,7 @@ class Packer:
             return None
         if any(_alike(a, b) for a in other.gold_tools for b in scene.tools):
             return None
-        return self._branch(Example("", (), (Message("user", other.request),), ()), scene, mix)
+        return self._branch(_unserved(other), scene, mix)
 
     def _elsewhere(self, scene: Scene) -> Example:
         """A line for tools that are not shown: of the tree before (where it is answered), a near one, or any."""
@@ -324,6 +331,11 @@ class Packer:
         if scene.made and kind < 0.55:
             return self.synth.asked(self.synth.make_tool(self.rng.choice(scene.made)))
         return self.synth.example() if kind < (0.8 if scene.made else 0.6) else self.found()
+
+
+def _unserved(example: Example) -> Example:
+    """The same request, with nothing to be called."""
+    return Example("", (), (Message("user", example.request),), ())
 
 
 def _by_tool(pools: Mapping[str, Sequence[Example]]) -> dict[str, list[Example]]:

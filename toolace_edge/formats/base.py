@@ -34,7 +34,7 @@ class ToolChoice:
     name: str | None = None
 
     @classmethod
-    def of(cls, choice: ToolChoice | str | tuple[str, str]) -> ToolChoice:
+    def of(cls, choice: AnyToolChoice) -> ToolChoice:
         """Accept what callers write: "auto", "none", "required", a tool's name; ("named", name) for any name at all."""
         if isinstance(choice, ToolChoice):
             return choice
@@ -68,6 +68,9 @@ class ToolChoice:
     @property
     def allows_text(self) -> bool:
         return self.mode in ("auto", "none")
+
+
+AnyToolChoice = ToolChoice | str | tuple[str, str]  # what callers may write, see ToolChoice.of
 
 
 @dataclass(frozen=True, slots=True)
