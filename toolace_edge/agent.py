@@ -191,7 +191,8 @@ class Agent:
         """
         target = target_of(model)
         limits = replace(self._options.get("limits") or Limits(), max_calls=1)
-        session = self._model.session((target.tool,), **{**self._options, "tool_choice": "required", "limits": limits})
+        options = {**self._options, "tool_choice": "required", "limits": limits, "prompt_cache": None}
+        session = self._model.session((target.tool,), **options)
         answer = session.complete(text, watch=Watch(cancelled=self._cancelled_from_now()))
         return target.build(answer.calls[0].arguments)
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from toolace_edge.confidence import Calibration
@@ -23,6 +24,7 @@ from toolace_edge.errors import InputError, SchemaError
 from toolace_edge.formats.base import AnyToolChoice, Format, Limits, ToolChoice
 from toolace_edge.grammar import check_tool, compile_grammar
 from toolace_edge.messages import Answer, Message, Round, Step, Tool, Usage, conversation_of
+from toolace_edge.prompt_cache import PromptCache
 from toolace_edge.prompts import check_conversation, encode_pieces
 from toolace_edge.refine import refine
 from toolace_edge.sampling import GREEDY, Sampling
@@ -57,8 +59,9 @@ class Session:
     `rounds` is how often an answer is refined at most: 0 takes the first one. `max_new_tokens` bounds each round; an
     answer always ends within it, or BudgetError says that none can. `calibration` comes with the model: without one,
     confidences are None and the gate that saves rounds is off. `top_k` limits how many tools the model is shown: those
-    that suit the request best (selection.py; by default only where not all fit; 0 never). SchemaError where a tool's
-    schema cannot be held.
+    that suit the request best (selection.py; by default only where not all fit; 0 never). `prompt_cache` is a file that
+    keeps what the engine has read of the tools, for the next start (prompt_cache.py). SchemaError where a tool's schema
+    cannot be held.
     """
 
     def __init__(
@@ -74,6 +77,7 @@ class Session:
         limits: Limits | None = None,
         calibration: Calibration | Mapping[str, Any] | None = None,
         top_k: int | None = None,
+        prompt_cache: str | Path | None = None,
     ) -> None:
         if not hasattr(engine, "forward"):
             raise InputError(
@@ -96,6 +100,7 @@ class Session:
             n_ctx=engine.n_ctx,
             top_k=None if top_k is None else _whole("top_k", top_k, 0),
         )
+        self._prompt_cache = None if prompt_cache is None else PromptCache(prompt_cache)
         self._compiled: dict[ToolChoice, tuple[Sequence[Tool], LLMatcher]] = {}
         self._check()
         self._turn = encode_pieces(engine, fmt.refine_turn())
@@ -164,7 +169,10 @@ class Session:
         self.engine.cancelled = watch.cancelled
         request = next((message.content for message in reversed(messages) if message.role == "user"), "")
         # A prompt that is too long anyway is refused below; a megabyte need not be tokenized twice for that.
-        copy_from = self.engine.encode(request) if len(prompt.ids) < self.engine.n_ctx else []
+        fits = len(prompt.ids) < self.engine.n_ctx
+        copy_from = self.engine.encode(request) if fits else []
+        if self._prompt_cache is not None and fits and selected.retrieval is None:  # else the tools change every time
+            self._prompt_cache.ready(self.engine, prompt.ids[: prompt.prefix_length])
         refined = refine(
             partial(self._write, self._compile(tools, choice), tools, copy_from, watch),
             prompt=prompt.ids,

@@ -19,6 +19,7 @@ from toolace_edge.cli.options import (
     model_options,
     policies_from,
     policy_options,
+    prompt_cache_option,
     retrieval_options,
     sampling_from,
     sampling_options,
@@ -48,6 +49,7 @@ _PRESSES = 3  # of Ctrl-C during one answer: whoever presses so often wants to l
 @model_options
 @click.option("--system", default="", metavar="TEXT", help="What the model is told before everything else.")
 @retrieval_options
+@prompt_cache_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a turn.")
 @click.option("--trace", is_flag=True, help="Show what each answer costs on stderr.")
 @sampling_options
@@ -65,6 +67,7 @@ def chat(
     threads: int | None,
     system: str,
     top_tools: int | None,
+    prompt_cache: Path | None,
     as_json: bool,
     trace: bool,
     max_tokens: int,
@@ -97,6 +100,7 @@ def chat(
             check_somebody_can_be_asked(rules, names, terminal=at_terminal)
         settings: dict[str, Any] = {
             "rounds": rounds, "sampling": sampling_from(options), "max_new_tokens": max_tokens, "top_k": top_tools,
+            "prompt_cache": prompt_cache,
         }  # fmt: skip
         with app.open_model(model, format_name=format_name, threads=threads) as opened:
             asking = _Asking()

@@ -55,6 +55,10 @@ retrieval_options = click.option(
 
 _FILE = click.Path(path_type=Path)
 
+prompt_cache_option = click.option(
+    "--prompt-cache", type=_FILE, metavar="FILE", help="Keep what is read of the tools here, for the next start."
+)
+
 # The names are those of `toolace_edge.sources.open_sources`.
 source_options = _all(
     click.option("--functions", multiple=True, type=_FILE, metavar="FILE", help="Python file of functions."),

@@ -16,6 +16,7 @@ from toolace_edge.cli.options import (
     model_options,
     policies_from,
     policy_options,
+    prompt_cache_option,
     retrieval_options,
     sampling_from,
     sampling_options,
@@ -41,6 +42,7 @@ _SAY_WHAT = 'Say what you want: toolace-edge run "set a timer for 10 minutes".'
 @click.option("--accept-changes", is_flag=True, help="Trust what MCP tools say now.")
 @model_options
 @retrieval_options
+@prompt_cache_option
 @click.option("--tool-choice", default="auto", metavar="CHOICE", help="auto, none, required, or a tool's name.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object: answer, rounds, cost.")
 @click.option("--trace", is_flag=True, help="Show every round token by token on stderr.")
@@ -61,6 +63,7 @@ def run(
     rounds: int,
     threads: int | None,
     top_tools: int | None,
+    prompt_cache: Path | None,
     tool_choice: str,
     as_json: bool,
     trace: bool,
@@ -93,7 +96,7 @@ def run(
         with app.open_model(model, format_name=format_name, threads=threads) as opened:
             settings = {
                 "rounds": rounds, "tool_choice": choice, "sampling": chosen_sampling, "max_new_tokens": max_tokens,
-                "top_k": top_tools,
+                "top_k": top_tools, "prompt_cache": prompt_cache,
             }  # fmt: skip
             if execute:
                 steps = max_steps or 1
