@@ -132,6 +132,11 @@ def test_a_hidden_tool_takes_its_lines_along() -> None:
     assert list(family.tools) == ["monthly_payment"]
     assert family.mixed == []
     assert [request.calls for request in family.talks] == [()]
+    (family,) = Bank([loans()], values(), but=["monthly_payment"]).families
+    assert [len(request.calls) for request in family.talks] == [
+        1,
+        0,
+    ]  # not the one that borrows the hidden tool's slots
 
 
 def test_what_no_request_says_is_found() -> None:

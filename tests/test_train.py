@@ -13,13 +13,15 @@ jsonschema = pytest.importorskip("jsonschema")
 
 from tokenizers import Tokenizer  # noqa: E402
 
+from tests.tiny import tiny_tokenizer_json  # noqa: E402
+from toolace_edge.errors import EngineError  # noqa: E402
 from toolace_edge.formats.compact import SPECIAL_TOKENS, Compact  # noqa: E402
 from toolace_edge.messages import Message, Tool, ToolCall  # noqa: E402
 from toolace_edge.prompts import encode_pieces  # noqa: E402
 from toolace_edge.train.augment import corrupt, restyle  # noqa: E402
 from toolace_edge.train.bank import Bank  # noqa: E402
 from toolace_edge.train.bank_format import read_families  # noqa: E402
-from toolace_edge.train.batches import collate  # noqa: E402
+from toolace_edge.train.batches import PLANS, Sources, batches, collate  # noqa: E402
 from toolace_edge.train.examples import Example, example_from, read_examples  # noqa: E402
 from toolace_edge.train.grounding import is_grounded  # noqa: E402
 from toolace_edge.train.model import (  # noqa: E402
@@ -374,3 +376,11 @@ def test_arguments_are_put_into_the_schema_s_order() -> None:
         "tools": [{"function": {"name": "f", "parameters": {"type": "object", "properties": {"a": {}, "b": {}}}}}],
     }
     assert list(example_from(record).calls[0].arguments) == ["a", "b"]
+
+
+def test_when_the_process_that_draws_rows_dies_the_training_does_too(tmp_path: Path) -> None:
+    (tmp_path / "tokenizer.json").write_text(tiny_tokenizer_json(), encoding="utf-8")
+    plan = PLANS["base"]
+    stream = batches(Sources(tmp_path / "no.jsonl"), tmp_path / "tokenizer.json", 0, range(2), 2, plan)
+    with pytest.raises(EngineError, match="exit code 1"):
+        next(stream)

@@ -202,9 +202,13 @@ def _typed(rng: random.Random, text: str, template: str) -> str:
 
 def _without(family: Family, hidden: Collection[str]) -> Family:
     kept = {name: one for name, one in family.tools.items() if flat_name(name) not in hidden and one.single}
-    mixed = [request for request in family.mixed if all(call.tool in kept for call in request.calls)]
-    talks = [request for request in family.talks if all(call.tool in kept for call in request.calls)]
+    mixed, talks = ([one for one in written if _tools_of(one) <= set(kept)] for written in (family.mixed, family.talks))
     return Family(family.title, kept, mixed, talks)
+
+
+def _tools_of(request: Request) -> set[str]:
+    """Those that it calls, and those that only lend it values."""
+    return {call.tool for call in request.calls} | {tool for tool, _ in request.drawn}
 
 
 def unwritten(family: Family) -> list[str]:

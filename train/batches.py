@@ -12,11 +12,13 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from queue import Full
+from queue import Empty, Full
 from typing import Any
 
 import numpy as np
 from tokenizers import Tokenizer
+
+from toolace_edge.errors import EngineError
 
 from .api_tools import ApiTools, read_apis
 from .bank import Bank, load_families
@@ -154,5 +156,15 @@ def batches(sources: Sources, tokenizer: Path, seed: int, steps: range, total: i
     process = context.Process(target=_produce, args=arguments, daemon=True)
     process.start()
     for _ in steps:
-        yield queue.get(timeout=600)
+        yield _taken(queue, process)
     process.join(timeout=10)
+
+
+def _taken(queue: Any, process: Any) -> Any:
+    """The next batch; EngineError where the process that draws them has ended: its own error stands above."""
+    while True:
+        try:
+            return queue.get(timeout=5)
+        except Empty:
+            if not process.is_alive():
+                raise EngineError(f"The process that draws the rows ended (exit code {process.exitcode}).") from None

@@ -5,11 +5,11 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from toolace_edge.errors import DataError
+from toolace_edge.errors import DataError, InputError
 from toolace_edge.messages import Message, Tool, ToolCall
 
 
@@ -44,6 +44,8 @@ def read_examples(path: Path) -> Iterator[Example]:
         for number, line in enumerate(lines, 1):
             try:
                 yield example_from(json.loads(line), str(number))
+            except InputError as error:
+                raise DataError(str(path), number, f"not a training line ({error})") from error
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 raise DataError(str(path), number, f"not a training line ({type(error).__name__}: {error})") from error
 
@@ -73,14 +75,9 @@ def _tool(function: Mapping[str, Any]) -> Tool:
 
 
 def _message(entry: Mapping[str, Any], by_name: Mapping[str, Tool]) -> Message:
-    calls = []
-    for item in entry.get("tool_calls") or ():
-        function = item["function"]
-        tool = by_name.get(function["name"])
-        arguments = function["arguments"]
-        arguments = json.loads(arguments) if isinstance(arguments, str) else arguments  # OpenAI's own form is a text
-        calls.append(ToolCall(function["name"], ordered(arguments, tool)))
-    return Message(entry["role"], entry.get("content") or "", tuple(calls))
+    message = Message.of(entry)
+    calls = (replace(call, arguments=ordered(call.arguments, by_name.get(call.name))) for call in message.calls)
+    return replace(message, calls=tuple(calls))
 
 
 def ordered(arguments: Mapping[str, Any], tool: Tool | None) -> dict[str, Any]:
