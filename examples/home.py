@@ -17,7 +17,7 @@ REQUESTS = (
     "turn off the bedroom lights",
     "dim the lights in the living room to 60 percent",
     "set the bedroom to 19 degrees",
-    "open the blinds in the kitchen",
+    "close the blinds in the kitchen",
     "what is the capital of France?",
 )
 

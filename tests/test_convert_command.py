@@ -330,5 +330,8 @@ def test_calibrate_writes_into_the_model(
         with open_model(model) as opened:
             assert opened.calibration == json.loads(dry.stdout)["facts"]
             assert opened.calibration["a"] > 0
+        assert invoke("convert", "calibrate", model, data, "--top-k", "3").exit_code == 0
+        with open_model(model) as opened:
+            assert opened.calibration == {**json.loads(dry.stdout)["facts"], "top_k": 3}
         answers(model, tools)
     verify(find(file))  # the hash beside it is of what is there now

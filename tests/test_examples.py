@@ -62,9 +62,9 @@ The lights of the living room are at 60 %.
 > set the bedroom to 19 degrees
 set_thermostat(room="bedroom", degrees=19)
 The bedroom will be 19 degrees warm.
-> open the blinds in the kitchen
-move_blinds(room="kitchen", position="open")
-The blinds of the kitchen are open.
+> close the blinds in the kitchen
+move_blinds(room="kitchen", position="closed")
+The blinds of the kitchen are closed.
 > what is the capital of France?
 No tool fits.
 """,

@@ -86,7 +86,16 @@ def test_a_calibration_reads_the_statistic_that_it_names() -> None:
     assert Calibration(1000.0, 0.0)(evidence) == pytest.approx(0.0)
 
 
-@pytest.mark.parametrize("facts", [{}, {"kind": "magic"}, {"kind": "logistic", "a": "x", "b": 0}, {"kind": "logistic"}])
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {},
+        {"kind": "magic"},
+        {"kind": "logistic", "a": "x", "b": 0},
+        {"kind": "logistic"},
+        {"kind": "logistic", "a": 1.0, "b": 0.0, "top_k": 0},
+    ],
+)
 def test_a_calibration_of_another_kind_is_refused(facts) -> None:
     with pytest.raises(ModelError, match="calibration"):
         Calibration.of(facts)

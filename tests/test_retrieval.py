@@ -214,6 +214,13 @@ def tokens(tools: list[Tool] | tuple[Tool, ...], request: str) -> int:
     return len(build_prompt(engine, formats.get("compact"), tools, [Message("user", request)]).ids)
 
 
+def test_a_model_may_name_its_own_number_of_tools() -> None:
+    calibration = {"kind": "logistic", "a": 1.0, "b": 0.0, "top_k": 3}
+    assert len(offered(session(calibration=calibration).complete("what's the weather in Oslo?"))) == 3
+    assert len(offered(session(calibration=calibration, top_k=5).complete("what's the weather in Oslo?"))) == 5
+    assert session(CATALOGUE[:4], calibration=calibration).complete("weather").retrieval is None  # they fit
+
+
 def test_too_many_tools_are_chosen_from_and_the_answer_says_so() -> None:
     request = "what's the weather in Oslo?"
     answer = session().complete(request)

@@ -39,13 +39,15 @@ class Confidence:
 class Calibration:
     """`1 / (1 + exp(-(a * x + b)))`, x being the statistic named by `on`; made on held-out data, shipped with a model.
 
-    `gate` is the calibrated confidence from which refinement is not worth a round; None switches that off.
+    `gate` is the calibrated confidence from which refinement is not worth a round; None switches that off. `top_k` is
+    how many tools the model is offered where they do not all fit; None leaves that to retrieval's default.
     """
 
     a: float
     b: float
     on: Literal["log_product", "log_minimum"] = "log_product"
     gate: float | None = None
+    top_k: int | None = None
 
     @classmethod
     def of(cls, facts: Calibration | Mapping[str, Any] | None) -> Calibration | None:
@@ -61,9 +63,12 @@ class Calibration:
             a, b, gate = float(facts["a"]), float(facts["b"]), None if gate is None else float(gate)
             if not all(map(math.isfinite, (a, b, gate or 0.0))):
                 raise ValueError("not finite")
-            return cls(a, b, on, gate)
+            top_k = facts.get("top_k")
+            if top_k is not None and (isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1):
+                raise ValueError("no number of tools")
+            return cls(a, b, on, gate, top_k)
         except (KeyError, TypeError, ValueError) as error:
-            raise ModelError(f"calibration: a, b and gate must be numbers: {dict(facts)!r}.") from error
+            raise ModelError(f"calibration: a, b, gate and top_k must be numbers: {dict(facts)!r}.") from error
 
     def __call__(self, confidence: Confidence) -> float:
         """The chance, 0 to 1, that the answer is right."""

@@ -1,6 +1,7 @@
 """Which tools the model is shown: all of them where they fit, else those that suit the request, and then it is said.
 
-    top_k None   all where they fit into the context; the best DEFAULT_TOP_K, or as many of these as fit, where not
+    top_k None   all where they fit into the context; where not, the best DEFAULT_TOP_K (or the number that the model's
+                 calibration names), or as many of these as fit
     top_k 0      all; BudgetError with the numbers where they do not fit
     top_k N      the best N of more, or as many of these as fit
 
@@ -33,7 +34,7 @@ class Selected:
 
 
 class Selection:
-    """Chooses among `tools` for one request after the other.
+    """Chooses among `tools` for one request after the other. `usual` is the model's own number, for DEFAULT_TOP_K.
 
     Where there are too many, making one takes about a third of a second a thousand, choosing some milliseconds.
     """
@@ -46,12 +47,14 @@ class Selection:
         *,
         n_ctx: int,
         top_k: int | None = None,
+        usual: int | None = None,
     ) -> None:
         self._encoder = encoder
         self._format = fmt
         self._tools = tuple(tools)
         self._n_ctx = n_ctx
         self._top_k = top_k
+        self._usual = usual or DEFAULT_TOP_K
         self._tools_tokens = -1
         self._index = None if self.may_show_all or top_k == 0 else ToolIndex(self._tools)
 
@@ -84,7 +87,7 @@ class Selection:
                 f"{self._n_ctx} (n_ctx).",
                 hint="Let the tools be chosen for each request (any top_k but 0), or give fewer.",
             )
-        return self._best(messages, DEFAULT_TOP_K, needed, always)
+        return self._best(messages, self._usual, needed, always)
 
     def _best(self, messages: Sequence[Message], top_k: int, needed: int | None, always: Collection[str]) -> Selected:
         """The best `top_k` tools, or as many of these as fit; at least one, and those that are always there."""

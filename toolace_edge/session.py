@@ -99,6 +99,7 @@ class Session:
             self.tools,
             n_ctx=engine.n_ctx,
             top_k=None if top_k is None else _whole("top_k", top_k, 0),
+            usual=None if self._calibration is None else self._calibration.top_k,
         )
         self._prompt_cache = None if prompt_cache is None else PromptCache(prompt_cache)
         self._compiled: dict[ToolChoice, tuple[Sequence[Tool], LLMatcher]] = {}

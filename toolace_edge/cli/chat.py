@@ -79,7 +79,6 @@ def chat(
 
     \b
     Example:
-      toolace-edge chat
       toolace-edge chat --mcp mcp.json --allow 'time.*' --max-steps 5
     """
     from toolace_edge.agent import Agent
