@@ -50,7 +50,7 @@ retrieval_options = click.option(
     "top_tools",
     type=click.IntRange(0),
     metavar="N",
-    help="Offer the N best; 0: all. [default: all, or 8]",
+    help="Offer the N best; 0: all. [default: as fits]",
 )
 
 _FILE = click.Path(path_type=Path)
