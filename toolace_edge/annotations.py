@@ -125,11 +125,15 @@ def _members_schema(annotation: type, names: Iterable[str], required: list[str],
 
 def _model_schema(annotation: Any, where: str) -> Schema:
     """Normalised at once: its references count from its own root."""
+    return _written_by_pydantic(annotation.model_json_schema, annotation.__name__, where)
+
+
+def _written_by_pydantic(write: Callable[[], Schema], named: str, where: str) -> Schema:
     try:
-        schema: Schema = annotation.model_json_schema()
-    except (RuntimeError, NameError) as error:  # what pydantic's own are made of
+        schema = write()
+    except (RuntimeError, NameError, TypeError) as error:  # what pydantic's own are made of
         said = str(error).partition("\n")[0]
-        raise ToolError(f"{where}: {annotation.__name__} has no JSON schema: {said}", hint=_HINT) from None
+        raise ToolError(f"{where}: {named} has no JSON schema: {said}", hint=_HINT) from None
     return normalise(schema, where)
 
 
@@ -159,11 +163,7 @@ def _pydantic_schema(annotation: Any, where: str) -> Schema:
     """Whoever has a Field has pydantic loaded already."""
     from pydantic import TypeAdapter
 
-    try:
-        return normalise(TypeAdapter(annotation).json_schema(), where)
-    except (RuntimeError, NameError, TypeError) as error:
-        said = str(error).partition("\n")[0]
-        raise ToolError(f"{where}: pydantic knows no JSON schema for it: {said}", hint=_HINT) from None
+    return _written_by_pydantic(lambda: TypeAdapter(annotation).json_schema(), str(annotation), where)
 
 
 def _union_schema(arguments: tuple[Any, ...], where: str) -> Schema:

@@ -8,10 +8,9 @@ holds the tools alone: no request, no answer.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import takewhile
 from pathlib import Path
 
-from toolace_edge.engines.base import Engine
+from toolace_edge.engines.base import Engine, common_prefix
 from toolace_edge.errors import InputError, ModelError
 
 
@@ -34,7 +33,7 @@ class PromptCache:
             self._kept = self._read(engine)
         if self._kept[: len(wanted)] == wanted:
             return
-        engine.rewind(sum(1 for _ in takewhile(lambda two: two[0] == two[1], zip(engine.tokens, wanted, strict=False))))
+        engine.rewind(common_prefix(engine.tokens, wanted))
         if len(engine.tokens) < len(wanted):
             engine.forward(wanted[len(engine.tokens) :])
         try:
