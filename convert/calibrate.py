@@ -23,7 +23,6 @@ from toolace_edge.evaluate import answer_example
 from toolace_edge.examples import Example
 from toolace_edge.matching import calls_match
 from toolace_edge.registry import Model
-from toolace_edge.session import first_of
 
 Statistic = Literal["log_product", "log_minimum"]
 Floats = NDArray[np.float64]
@@ -78,8 +77,7 @@ def trace(model: Model, examples: Iterable[Example], rounds: int, on_done: Calla
     for example in examples:
         answer = answer_example(model, example, rounds=rounds, top_k=0, calibration=None).answer
         on_done()
-        written = () if answer is None else answer.rounds
-        steps = [written[first_of(written, i)] for i in range(len(written))]
+        steps = () if answer is None else answer.rounds
         products = [one.log_probability for one in steps if one.log_probability is not None]
         minima = [one.log_minimum for one in steps if one.log_minimum is not None]
         if steps and len(products) == len(minima) == len(steps):

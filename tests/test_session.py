@@ -4,6 +4,7 @@ import json
 import threading
 
 import jsonschema
+import numpy as np
 import pytest
 
 from tests.tiny import tiny_tokenizer_json
@@ -11,9 +12,9 @@ from toolace_edge import formats
 from toolace_edge.engines.scripted import ScriptedEngine
 from toolace_edge.errors import BudgetError, Cancelled, InputError, SchemaError
 from toolace_edge.formats.base import Limits
-from toolace_edge.messages import Message, Round, Tool, ToolCall, Usage
+from toolace_edge.messages import Message, Tool, ToolCall
 from toolace_edge.sampling import Sampling
-from toolace_edge.session import Session, first_of
+from toolace_edge.session import Session
 from toolace_edge.tools import load_tools
 
 # Control tokens of every format, in the place of our unused ones.
@@ -59,29 +60,83 @@ def test_a_request_may_get_text_and_several_calls() -> None:
     assert [call.arguments["minutes"] for call in calls] == [1, 2]
 
 
-def test_a_refinement_that_changes_nothing_is_one_pass_over_the_call() -> None:
-    served = replying(REPLY % 10)
+class Torn:
+    """Logits of a model that is torn between whole answers: `first` are their chances, `again` those of being written
+    after themselves. `longest` is the longest context that it has seen.
+    """
+
+    def __init__(self, first: dict[str, float], again: dict[str, float], n_ctx: int = 2048) -> None:
+        self.first, self.again, self.longest = first, again, 0
+        self.engine = ScriptedEngine(TOKENIZER, self, n_ctx=n_ctx)
+        self.turn = "".join(piece.text for piece in formats.get("compact").refine_turn())
+
+    def __call__(self, tokens) -> np.ndarray:
+        self.longest = max(self.longest, len(tokens))
+        said = self.engine.decode(tokens).decode(errors="replace").rpartition(REQUEST)[2]
+        last, _, written = said.rpartition(self.turn)
+        logits = np.full(self.engine.vocab_size, -30.0, np.float32)
+        for answer, chance in self.first.items():
+            if last:
+                chance = self.again[last] if answer == last else (1 - self.again[last]) / (len(self.first) - 1)
+            if answer.startswith(written) and answer != written:
+                token = self.engine.encode(answer[len(written) :], special=True)[0]
+                logits[token] = np.logaddexp(logits[token], np.log(chance))
+        return logits
+
+
+def torn(first: dict[str, float], again: dict[str, float], **options) -> Session:
+    return session(Torn(first, again).engine, **options)
+
+
+TWO = {REPLY % 20: 0.6, REPLY % 10: 0.4}
+
+
+def test_an_answer_that_stands_costs_one_pass_over_it() -> None:
+    served = torn(TWO, {REPLY % 20: 0.9, REPLY % 10: 0.9})
     answer = served.complete(REQUEST)
     assert answer.stop == "unchanged"
+    assert [each.calls[0].arguments["minutes"] for each in answer.rounds] == [20, 20]
     first, second = (each.usage for each in answer.rounds)
     assert second.forward_passes == 1
     assert second.cached_tokens >= first.prompt_tokens
     assert sum(ids for ids, _ in served.engine.calls[-1:]) <= first.call_tokens + 2
     assert answer.usage.forward_passes == first.forward_passes + 1
+    assert answer.confidence == answer.rounds[0].confidence
+
+
+def test_a_sure_answer_is_not_refined() -> None:
+    answer = replying(REPLY % 10).complete(REQUEST)
+    assert (answer.stop, len(answer.rounds)) == ("unchanged", 1)
 
 
 def test_a_refinement_may_correct_the_call_and_all_rounds_are_told() -> None:
-    answer = replying(REPLY % 20, REPLY % 10, REPLY % 10).complete(REQUEST)
+    answer = torn(TWO, {REPLY % 20: 0.2, REPLY % 10: 0.9}).complete(REQUEST)
     assert [each.calls[0].arguments["minutes"] for each in answer.rounds] == [20, 10, 10]
     assert answer.calls == answer.rounds[-1].calls
     assert answer.stop == "unchanged"
+    assert [np.exp(each.log_probability) for each in answer.rounds] == pytest.approx([0.6, 0.4, 0.4], abs=0.01)
+
+
+def test_the_call_that_is_right_may_be_another_tool_or_none() -> None:
+    served = torn({REPLY % 20: 0.5, "<|text|><|end|>": 0.3}, {REPLY % 20: 0.1, "<|text|><|end|>": 0.9})
+    answer = served.complete(REQUEST)
+    assert (answer.rounds[0].calls != (), answer.calls) == (True, ())
+
+
+def test_what_is_drawn_at_random_is_not_refined() -> None:
+    served = torn(TWO, {REPLY % 20: 0.2, REPLY % 10: 0.9}, sampling=Sampling(temperature=1.0, seed=1))
+    answer = served.complete(REQUEST)
+    assert (answer.stop, len(answer.rounds)) == ("unchanged", 1)
 
 
 def test_the_context_does_not_grow_with_the_rounds() -> None:
-    served = replying(*(REPLY % minutes for minutes in (20, 30, 40, 50)), rounds=3)
-    answer = served.complete(REQUEST)
-    lengths = [each.usage.prompt_tokens for each in answer.rounds]
-    assert lengths[1] == lengths[2] == lengths[3]
+    mind = Torn(
+        {REPLY % 20: 0.5, REPLY % 30: 0.3, REPLY % 40: 0.2}, {REPLY % 20: 0.1, REPLY % 30: 0.5, REPLY % 40: 0.99}
+    )
+    answer = session(mind.engine).complete(REQUEST)
+    first = answer.rounds[0].usage
+    assert answer.calls[0].arguments["minutes"] == 40
+    assert mind.longest < first.prompt_tokens + 2 * first.call_tokens + 4
 
 
 def test_the_tools_are_read_once_for_all_requests() -> None:
@@ -207,11 +262,11 @@ def test_a_huge_request_is_refused_with_its_length() -> None:
 
 
 def test_refinement_stops_where_the_context_is_full() -> None:
-    usage = replying(REPLY % 1, rounds=0).complete(REQUEST).usage
-    engine = ScriptedEngine.replies(TOKENIZER, [REPLY % 1], n_ctx=usage.prompt_tokens + usage.call_tokens + 4)
-    answer = session(engine).complete(REQUEST)
+    usage = replying(REPLY % 20, rounds=0).complete(REQUEST).usage
+    mind = Torn(TWO, {REPLY % 20: 0.1, REPLY % 10: 0.9}, n_ctx=usage.prompt_tokens + usage.call_tokens + 4)
+    answer = session(mind.engine).complete(REQUEST)
     assert answer.stop == "context"
-    assert answer.calls[0].arguments == {"minutes": 1}
+    assert answer.calls[0].arguments == {"minutes": 20}
 
 
 def test_a_schema_that_cannot_be_held_is_refused_with_its_path() -> None:
@@ -276,17 +331,7 @@ def test_whatever_the_logits_say_every_answer_is_finished_and_valid(fmt: str, na
         answer = session(engine, tools, fmt, rounds=1, **options).complete("Do it.")
         for each in answer.rounds:
             assert each.calls
-            assert each.usage.call_tokens <= max_new_tokens
+            assert len(each.steps) <= max_new_tokens
             for call in each.calls:
                 assert call.name == name
                 jsonschema.validate(json.loads(json.dumps(call.arguments)), REAL_WORLD[name])
-
-
-def test_an_answer_is_as_sure_as_when_it_was_first_written() -> None:
-    """To repeat what stands right before is easy: the last round's own evidence says little."""
-    one, other = (ToolCall("f", {"a": value}) for value in (1, 2))
-    rounds = [
-        Round(calls, "", confidence, Usage())
-        for calls, confidence in (((one,), 0.2), ((other,), 0.6), ((one,), 0.9), ((one,), 0.99))
-    ]
-    assert [first_of(rounds, number) for number in range(4)] == [0, 1, 0, 0]

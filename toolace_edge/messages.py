@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 from toolace_edge.errors import InputError
 
 Role = Literal["system", "user", "assistant", "tool"]
-Stop = Literal["unchanged", "confident", "cycle", "max_rounds", "context"]
+Stop = Literal["unchanged", "confident", "max_rounds", "context"]
 RunStop = Literal["answered", "no_call", "max_steps", "repeated", "denied", "cancelled"]
 Outcome = Literal["done", "unknown", "invalid", "denied", "timeout", "failed", "cancelled"]
 StepKind = Literal["forced", "free", "draft", "closing"]
@@ -221,10 +221,11 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """One pass over the answer: the first, or a rewriting of the one before it.
+    """A version of the answer: the first, or the best of the one before it and of its nearest others.
 
     `confidence` is calibrated, None where nobody did. `log_probability` and `log_minimum` are what it is made of: the
-    natural logarithms of the product and of the least of the free choices' probabilities, None without any.
+    natural logarithms of the product and of the least of the free choices' probabilities, None without any. `usage` is
+    of all that was written and read in the round, `steps` of the answer alone.
     """
 
     calls: tuple[ToolCall, ...]

@@ -1,7 +1,8 @@
-"""One choice: the logits of one position and the grammar's mask become a token and its probability."""
+"""One choice: the logits of one position and the grammar's mask become a token; how likely it and others were."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -70,6 +71,29 @@ class Mask:
         return self._bits.tobytes()
 
 
+class Odds:
+    """The probabilities of the `allowed` tokens at temperature 1. `logits`: float32 [vocab_size]."""
+
+    def __init__(self, logits: NDArray[np.float32], allowed: NDArray[np.intp]) -> None:
+        scores = logits[allowed]
+        weights = np.exp(scores - scores.max())
+        self._allowed = allowed
+        self._shares = weights / weights.sum()
+
+    def of(self, tokens: Sequence[int]) -> float:
+        """The chance that it is one of `tokens`, which are allowed."""
+        return float(self._shares[np.searchsorted(self._allowed, tokens)].sum())
+
+    def best_but(self, tokens: Sequence[int]) -> tuple[int, float] | None:
+        """The likeliest token that is none of `tokens`, and its probability; None where there is none."""
+        if len(tokens) >= len(self._allowed):
+            return None
+        shares = self._shares.copy()
+        shares[np.searchsorted(self._allowed, tokens)] = -1.0
+        best = int(shares.argmax())
+        return int(self._allowed[best]), float(shares[best])
+
+
 class Chooser:
     """Chooses with one random stream, one number a choice: so drafts change nothing of what is chosen."""
 
@@ -77,16 +101,14 @@ class Chooser:
         self._sampling = sampling
         self._random = np.random.default_rng(sampling.seed)
 
-    def choose(self, logits: NDArray[np.float32], allowed: NDArray[np.intp]) -> tuple[int, float]:
-        """A token out of `allowed`, and its probability at temperature 1 among them. `logits`: float32 [vocab_size]."""
+    def choose(self, logits: NDArray[np.float32], allowed: NDArray[np.intp]) -> int:
+        """A token out of `allowed`. `logits`: float32 [vocab_size]."""
         scores = logits[allowed]
         best = int(scores.argmax())
         top = scores[best]
         if not np.isfinite(top):
             raise EngineError(f"The model gave {top} for a logit; its file or the engine is broken.")
-        chosen = best if self._sampling.temperature == 0.0 else self._sample(scores - top)
-        probability = np.exp(scores[chosen] - top) / np.exp(scores - top).sum()
-        return int(allowed[chosen]), float(probability)
+        return int(allowed[best if self._sampling.temperature == 0.0 else self._sample(scores - top)])
 
     def _sample(self, scores: NDArray[np.float32]) -> int:
         """Index into `scores`, whose largest is 0, by inversion of the filtered distribution."""

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from toolace_edge.confidence import Calibration
-from toolace_edge.decode import Decoded, decode
+from toolace_edge.decode import Decoded
 from toolace_edge.engines.base import Engine
 from toolace_edge.errors import InputError, SchemaError
 from toolace_edge.formats.base import AnyToolChoice, Format, Limits, ToolChoice
@@ -26,7 +26,7 @@ from toolace_edge.grammar import check_tool, compile_grammar
 from toolace_edge.messages import Answer, Message, Round, Step, Tool, Usage, conversation_of
 from toolace_edge.prompt_cache import PromptCache
 from toolace_edge.prompts import check_conversation, encode_pieces
-from toolace_edge.refine import refine
+from toolace_edge.refine import Pen, refine
 from toolace_edge.sampling import GREEDY, Sampling
 from toolace_edge.selection import Selection
 from toolace_edge.tools import Source, tools_of
@@ -174,43 +174,29 @@ class Session:
         copy_from = self.engine.encode(request) if fits else []
         if self._prompt_cache is not None and fits and selected.retrieval is None:  # else the tools change every time
             self._prompt_cache.ready(self.engine, prompt.ids[: prompt.prefix_length])
+        matcher = self._compile(tools, choice)
+        pen = Pen(self.engine, matcher, prompt.ids, self._turn, copy_from, self._sampling, self._max_new_tokens)
+        first = pen.write(on_step=None if watch.on_step is None else partial(watch.on_step, 0))
+        self._tell(tools, watch, 0, first)
         refined = refine(
-            partial(self._write, self._compile(tools, choice), tools, copy_from, watch),
-            prompt=prompt.ids,
-            turn=self._turn,
-            n_ctx=self.engine.n_ctx,
+            first,
+            pen,
             rounds=self._rounds,
             calibration=self._calibration,
+            on_round=partial(self._tell, tools, watch),
         )
         rounds = tuple(self._round(tools, decoded) for decoded in refined.rounds)
         last = rounds[-1]
         usage = sum((each.usage for each in rounds), Usage())
-        confidence = rounds[first_of(rounds, len(rounds) - 1)].confidence
-        return Answer(last.calls, last.text, refined.stop, confidence, rounds, usage, selected.retrieval)
+        return Answer(last.calls, last.text, refined.stop, last.confidence, rounds, usage, selected.retrieval)
 
-    def _write(
-        self,
-        matcher: LLMatcher,
-        tools: Sequence[Tool],
-        copy_from: list[int],
-        watch: Watch,
-        number: int,
-        prompt: Sequence[int],
-        draft: Sequence[int],
-    ) -> Decoded:
-        decoded = decode(
-            self.engine,
-            matcher,
-            prompt=prompt,
-            draft=draft,
-            copy_from=copy_from,
-            sampling=self._sampling,
-            max_new_tokens=self._max_new_tokens,
-            on_step=None if watch.on_step is None else partial(watch.on_step, number),
-        )
+    def _tell(self, tools: Sequence[Tool], watch: Watch, number: int, decoded: Decoded) -> None:
+        """A round is done. Only the first one's tokens were told as they came: the others are weighed as wholes."""
+        if watch.on_step is not None and number:
+            for step in decoded.steps:
+                watch.on_step(number, step)
         if watch.on_round is not None:
             watch.on_round(number, self._round(tools, decoded))
-        return decoded
 
     def _round(self, tools: Sequence[Tool], decoded: Decoded) -> Round:
         calls, text = self._format.parse(tools, decoded.text)
@@ -224,14 +210,6 @@ class Session:
             None if evidence is None else evidence.log_product,
             None if evidence is None else evidence.log_minimum,
         )
-
-
-def first_of(rounds: Sequence[Round], number: int) -> int:
-    """The round that first gave what round `number` gives. That one knows how sure the answer is: to repeat what stands
-    right before is easy, for a right answer and a wrong one.
-    """
-    wanted = rounds[number]
-    return next(i for i, one in enumerate(rounds) if (one.calls, one.text) == (wanted.calls, wanted.text))
 
 
 def _with_prefill(watch: Watch, engine: Engine, total: int) -> Watch:

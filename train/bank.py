@@ -36,9 +36,13 @@ class Bank:
         self.families = [one for family in families if (one := _without(family, hidden)).tools]
 
     def scene(self, lone: float, most: int = 2) -> tuple[list[Family], list[Shown]]:
-        """A family, at times up to `most`, and which of their tools a line shows: one, `lone` often."""
+        """A family, at times up to `most`, and which of their tools a line shows: one, `lone` often.
+
+        A family comes up as often as it has tools: one with many near ones is the harder to choose from.
+        """
         count = self.rng.randint(1, most) if self.rng.random() < 0.7 else 1
-        families = self.rng.sample(self.families, min(count, len(self.families)))
+        drawn = self.rng.choices(self.families, [len(family.tools) for family in self.families], k=count)
+        families = list({family.title: family for family in drawn}.values())
         shown = [(family, name) for family in families for name in family.tools]
         if self.rng.random() < lone:
             shown = [self.rng.choice(shown)]

@@ -51,7 +51,7 @@ _BASE_ROW = Mix(
     read=0.05,
 )  # fmt: skip
 _LONG_ROW = replace(_BASE_ROW, length=1024, lone_tool=0.1, distractors=12, families=4)
-FROM_BASE = ((0.78, (_BASE_ROW,)), (1.01, (_BASE_ROW, _LONG_ROW)))
+FROM_BASE = ((0.66, (_BASE_ROW,)), (1.01, (_BASE_ROW, _LONG_ROW)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,7 +40,7 @@ class Mix:
     lone_tool: float = 0.35  # rows that show the called tools only
     distractors: int = 3  # at most so many others
     no_call: float = 0.35  # for each request that calls, one that should not, this often
-    refine: float = 0.12  # branches that rewrite a draft
+    refine: float = 0.18  # branches that rewrite a draft
     refine_own: float = 0.6  # the same where the model's own draft of the request is known
     unchanged: float = 0.5  # of those, drafts that are right already
     keep_descriptions: float = 0.7

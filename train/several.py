@@ -77,15 +77,22 @@ def join_requests(rng: random.Random, parts: Sequence[Example]) -> Example:
         text = " ".join(o + lower_start(one) if o else one for o, one in zip(openings, whole, strict=True))
     else:
         text = rng.choice(("", "", "", "I need two things: " if len(said) == 2 else "I need a few things. "))
-        text += said[0].rstrip(".?")
+        said = [_open_ended(one, part.calls) for one, part in zip(said, parts, strict=True)]
+        text += said[0]
         for one in said[1:]:
             joint = rng.choice(_NEXT)
             starts = joint.endswith(". ") or joint == ". And "
-            text += joint + (one if starts and rng.random() < 0.8 else lower_start(one)).rstrip(".?")
+            text += joint + (one if starts and rng.random() < 0.8 else lower_start(one))
         text += rng.choice(("", ".", ".", "?"))
     tools = tuple({tool.name: tool for part in parts for tool in part.tools}.values())
     calls = tuple(call for part in parts for call in part.calls)
     return Example(f"{parts[0].source}_joined", tools, (Message("user", text),), calls)
+
+
+def _open_ended(text: str, calls: Sequence[ToolCall]) -> str:
+    """The text without its full stop or question mark, which stays where a value ends with it."""
+    values = [value for call in calls for value in call.arguments.values() if isinstance(value, str)]
+    return text if any(value and text.endswith(value) for value in values) else text.rstrip(".?")
 
 
 def lower_start(text: str) -> str:

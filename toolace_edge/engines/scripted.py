@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 Logits = NDArray[np.float32]
 LogitsOf = Callable[[Sequence[int]], Logits]
 _FORMAT = "toolace-edge scripted cache 1"
+_FIRST = 50.0  # the logit of what is said next
 
 
 class ScriptedEngine:
@@ -150,7 +151,9 @@ class ScriptedEngine:
 
 
 class _Player:
-    """Logits that point at the token with which the reply whose turn it is goes on."""
+    """Logits that point at the token with which the reply whose turn it is goes on. Later ones are runners-up, as is
+    the reply that stands last in the context; the first of all is the least likely to be written again.
+    """
 
     def __init__(self, vocabulary: Vocabulary, replies: Sequence[str]) -> None:
         self._vocabulary = vocabulary
@@ -158,20 +161,28 @@ class _Player:
         self._ids = {vocabulary.decode([token]): token for token in range(vocabulary.size)}
 
     def __call__(self, tokens: Sequence[int]) -> Logits:
-        context = self._vocabulary.decode(tokens)
-        rest = self._rest(context)
         logits = np.zeros(self._vocabulary.size, np.float32)
-        for length in range(1, min(len(rest), 32) + 1):  # where the grammar forbids one token, a shorter will do
-            if rest[:length] in self._ids:
-                logits[self._ids[rest[:length]]] = 10 + length
-        if rest:
-            logits[self._vocabulary.encode(rest.decode(errors="replace"), special=True)[0]] = 50
+        for rest, logit in self._rests(self._vocabulary.decode(tokens)):
+            for length in range(1, min(len(rest), 32) + 1):  # where the grammar forbids one token, a shorter will do
+                if logit == _FIRST and rest[:length] in self._ids:
+                    logits[self._ids[rest[:length]]] = 10 + length
+            token = self._vocabulary.encode(rest.decode(errors="replace"), special=True)[0]
+            logits[token] = max(float(logits[token]), logit)
         return logits
 
-    def _rest(self, context: bytes) -> bytes:
-        """What is still to be written of the reply, going by how much of it the context ends with."""
+    def _rests(self, context: bytes) -> list[tuple[bytes, float]]:
+        """What is still to be written of each reply that may be meant, going by what the context ends with."""
         ends = [context.rfind(reply) for reply in self._replies]
-        last = max(ends)
-        reply = self._replies[0 if last < 0 else min(ends.index(last) + 1, len(self._replies) - 1)]
-        written = next(k for k in range(len(reply), -1, -1) if k == 0 or context.endswith(reply[:k]))
-        return reply[written:]
+        stands = ends.index(max(ends)) if max(ends) >= 0 else -1
+        turn = min(stands + 1, len(ends) - 1)
+        likely = {reply: _FIRST - 1.5 * place for place, reply in reversed([*enumerate(self._replies[turn:])])}
+        if stands >= 0:
+            likely.setdefault(self._replies[stands], _FIRST - (0.5 if stands else 3.0))
+        written = max((_begun(reply, context) for reply in likely), key=len)
+        rests = ((reply[len(written) :], logit) for reply, logit in likely.items() if reply.startswith(written))
+        return sorted((one for one in rests if one[0]), key=lambda one: -one[1])
+
+
+def _begun(reply: bytes, context: bytes) -> bytes:
+    """As much of the reply as the context ends with."""
+    return next(reply[:k] for k in range(len(reply), -1, -1) if k == 0 or context.endswith(reply[:k]))
