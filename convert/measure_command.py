@@ -89,20 +89,23 @@ def _reference(source: str, first: Entry, folder: Path, fmt: str | None) -> Refe
 @_format
 @click.option("--rounds", type=click.IntRange(0, 32), default=3, metavar="N", help="Refinements at most. [default: 3]")
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="Only the first N lines.")
-@click.option("--top-k", type=click.IntRange(1), metavar="N", help="Tools to offer where not all fit.  [default: 8]")
+@click.option(
+    "--top-k", type=click.IntRange(1), metavar="N", help="Tools to offer where all are too many.  [default: 8]"
+)
+@click.option("--tools-tokens", type=click.IntRange(1), metavar="N", help="Too many: more tokens. [default: as fits]")
 @click.option("--dry-run", is_flag=True, help="Print, and leave the model as it is.")
 @_threads
 @_json
 @pass_app
 def calibrate(
     app: App, /, model: str, data: Path, fmt: str | None, rounds: int, limit: int | None, top_k: int | None,
-    dry_run: bool, threads: int | None, as_json: bool,
+    tools_tokens: int | None, dry_run: bool, threads: int | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Make MODEL's confidence mean its chance of being right, on lines of DATA it has not seen.
 
     DATA is as for eval. The calibration goes into the model: into toolace.json of a folder, into
     the metadata of a .gguf file. Its `gate` is the confidence from which refining gains nothing;
-    --top-k is recorded as it is given (`toolace-edge eval --top-k` measures what suits a model).
+    --top-k and --tools-tokens are recorded as given (`toolace-edge eval --top-k` measures what suits).
 
     \b
     Example:
@@ -134,7 +137,8 @@ def calibrate(
         traces = trace(opened, examples, rounds, on_done)
     fitted = fit(traces)
     if entry is not None:
-        write_calibration(entry, fitted.facts | ({} if top_k is None else {"top_k": top_k}))
+        said = {"top_k": top_k, "tools_tokens": tools_tokens}
+        write_calibration(entry, fitted.facts | {name: one for name, one in said.items() if one is not None})
     echo(to_json(asdict(fitted)) if as_json else _calibration_table(fitted))
     if entry is not None and not as_json:
         echo(f"{entry.path} carries this calibration now.")

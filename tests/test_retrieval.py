@@ -16,7 +16,7 @@ import pytest
 from toolace_edge import formats, retrieval
 from toolace_edge.concepts import concepts
 from toolace_edge.engines.scripted import ScriptedEngine
-from toolace_edge.errors import BudgetError, InputError, SchemaError
+from toolace_edge.errors import BudgetError, InputError, ModelError, SchemaError
 from toolace_edge.evaluate import evaluate
 from toolace_edge.messages import Answer, Message, Tool, ToolCall
 from toolace_edge.prompts import build_prompt
@@ -219,6 +219,23 @@ def test_a_model_may_name_its_own_number_of_tools() -> None:
     assert len(offered(session(calibration=calibration).complete("what's the weather in Oslo?"))) == 3
     assert len(offered(session(calibration=calibration, top_k=5).complete("what's the weather in Oslo?"))) == 5
     assert session(CATALOGUE[:4], calibration=calibration).complete("weather").retrieval is None  # they fit
+
+
+def test_a_model_may_say_from_how_many_tokens_of_tools_it_chooses_well() -> None:
+    request, few = "what's the weather in Oslo?", MANY[:12]
+    calibration = {"kind": "logistic", "a": 1.0, "b": 0.0, "top_k": 3}
+    most = tokens(few, request)
+    for tools_tokens, shown in ((10, 3), (most, 12)):
+        own = {**calibration, "tools_tokens": tools_tokens}
+        answer = session(few, n_ctx=4096, calibration=own).complete(request)
+        assert (3 if answer.retrieval else 12) == shown
+        if answer.retrieval is not None:
+            assert "get_weather" in offered(answer)
+            assert "this model chooses best from tools of up to 10 tokens, and all take more" in str(answer.retrieval)
+        assert session(few, n_ctx=4096, calibration=own, top_k=0).complete(request).retrieval is None
+        assert session(few[:3], n_ctx=4096, calibration=own).complete(request).retrieval is None
+    with pytest.raises(ModelError, match="tools_tokens"):
+        session(few, calibration={**calibration, "tools_tokens": 0})
 
 
 def test_too_many_tools_are_chosen_from_and_the_answer_says_so() -> None:

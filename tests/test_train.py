@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ jsonschema = pytest.importorskip("jsonschema")
 from tokenizers import Tokenizer  # noqa: E402
 
 from tests.tiny import tiny_tokenizer_json  # noqa: E402
-from toolace_edge.errors import EngineError  # noqa: E402
+from toolace_edge.errors import EngineError, InputError  # noqa: E402
 from toolace_edge.formats.compact import SPECIAL_TOKENS, Compact  # noqa: E402
 from toolace_edge.messages import Message, Tool, ToolCall  # noqa: E402
 from toolace_edge.prompts import encode_pieces  # noqa: E402
@@ -24,15 +25,17 @@ from toolace_edge.train.bank_format import read_families  # noqa: E402
 from toolace_edge.train.batches import PLANS, Sources, batches, collate  # noqa: E402
 from toolace_edge.train.examples import Example, example_from, read_examples  # noqa: E402
 from toolace_edge.train.grounding import is_grounded  # noqa: E402
+from toolace_edge.train.mean import write_mean  # noqa: E402
 from toolace_edge.train.model import (  # noqa: E402
     Llama,
     ModelConfig,
+    from_hugging_face,
     load_checkpoint,
     save_checkpoint,
     to_hugging_face,
 )
 from toolace_edge.train.nano import chosen_positions, look_mask, weighted_loss  # noqa: E402
-from toolace_edge.train.optim import Optimizer, orthogonal, warmup_stable_decay  # noqa: E402
+from toolace_edge.train.optim import Optimizer, orthogonal, q4_0, warmup_stable_decay  # noqa: E402
 from toolace_edge.train.own_tools import OwnTools  # noqa: E402
 from toolace_edge.train.packs import Mix, Packer  # noqa: E402
 from toolace_edge.train.rendering import DECISION_WEIGHT, FORCED_WEIGHT, Renderer  # noqa: E402
@@ -384,3 +387,39 @@ def test_when_the_process_that_draws_rows_dies_the_training_does_too(tmp_path: P
     stream = batches(Sources(tmp_path / "no.jsonl"), tmp_path / "tokenizer.json", 0, range(2), 2, plan)
     with pytest.raises(EngineError, match="exit code 1"):
         next(stream)
+
+
+def _run_of(folder: Path, config: ModelConfig, seed: int, tokenizer: str = "{}") -> dict[str, torch.Tensor]:
+    """A run's folder with a random checkpoint; its masters."""
+    torch.manual_seed(seed)
+    masters = {name: p.detach().float() for name, p in Llama(config).named_parameters()}
+    masters = {name: one + 0.1 * torch.randn_like(one) for name, one in masters.items()}
+    (folder / "hf").mkdir(parents=True)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (folder / "hf" / name).write_text(tokenizer)
+    save_checkpoint(folder / "checkpoint.safetensors", config, {f"masters/{k}": v for k, v in masters.items()}, {})
+    return masters
+
+
+def test_the_mean_of_runs_is_that_of_their_weights(tmp_path: Path) -> None:
+    one, two, three = (_run_of(tmp_path / str(i), SMALL, i) for i in range(3))
+    write_mean([tmp_path / str(i) for i in range(3)], tmp_path / "mean", on_grid=False)
+    _, state = from_hugging_face(tmp_path / "mean")
+    for name in one:
+        assert torch.allclose(state[name], (one[name] + two[name] + three[name]) / 3, atol=1e-6)
+    write_mean([tmp_path / "0", tmp_path / "1"], tmp_path / "grid", on_grid=True)
+    _, state = from_hugging_face(tmp_path / "grid")
+    embed = (one["embed.weight"] + two["embed.weight"]) / 2
+    assert torch.equal(state["embed.weight"], q4_0(embed))
+    assert not torch.equal(state["embed.weight"], embed)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["0", "1", "2", "grid", "mean"]
+
+
+def test_runs_of_another_shape_or_tokenizer_have_no_mean(tmp_path: Path) -> None:
+    _run_of(tmp_path / "a", SMALL, 0)
+    _run_of(tmp_path / "b", replace(SMALL, ffn=128), 0)
+    _run_of(tmp_path / "c", SMALL, 0, tokenizer='{"other": 1}')
+    for other, reason in (("b", "another shape"), ("c", "another tokenizer")):
+        with pytest.raises(InputError, match=reason):
+            write_mean([tmp_path / "a", tmp_path / other], tmp_path / "mean", on_grid=False)
+    assert not (tmp_path / "mean").exists()

@@ -40,7 +40,8 @@ class Calibration:
     """`1 / (1 + exp(-(a * x + b)))`, x being the statistic named by `on`; made on held-out data, shipped with a model.
 
     `gate` is the calibrated confidence from which refinement is not worth a round; None switches that off. `top_k` is
-    how many tools the model is offered where they do not all fit; None leaves that to retrieval's default.
+    how many tools the model is offered where they are too many; None leaves that to retrieval's default. `tools_tokens`
+    says when they are: where they take more tokens; None only where they do not fit.
     """
 
     a: float
@@ -48,6 +49,7 @@ class Calibration:
     on: Literal["log_product", "log_minimum"] = "log_product"
     gate: float | None = None
     top_k: int | None = None
+    tools_tokens: int | None = None
 
     @classmethod
     def of(cls, facts: Calibration | Mapping[str, Any] | None) -> Calibration | None:
@@ -63,12 +65,11 @@ class Calibration:
             a, b, gate = float(facts["a"]), float(facts["b"]), None if gate is None else float(gate)
             if not all(map(math.isfinite, (a, b, gate or 0.0))):
                 raise ValueError("not finite")
-            top_k = facts.get("top_k")
-            if top_k is not None and (isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1):
-                raise ValueError("no number of tools")
-            return cls(a, b, on, gate, top_k)
+            return cls(a, b, on, gate, _count(facts, "top_k"), _count(facts, "tools_tokens"))
         except (KeyError, TypeError, ValueError) as error:
-            raise ModelError(f"calibration: a, b, gate and top_k must be numbers: {dict(facts)!r}.") from error
+            raise ModelError(
+                f"calibration: a, b, gate, top_k and tools_tokens must be numbers: {dict(facts)!r}."
+            ) from error
 
     def __call__(self, confidence: Confidence) -> float:
         """The chance, 0 to 1, that the answer is right."""
@@ -77,3 +78,10 @@ class Calibration:
 
     def opens_gate(self, confidence: Confidence) -> bool:
         return self.gate is not None and self(confidence) >= self.gate
+
+
+def _count(facts: Mapping[str, Any], name: str) -> int | None:
+    count = facts.get(name)
+    if count is not None and (isinstance(count, bool) or not isinstance(count, int) or count < 1):
+        raise ValueError(f"{name} is no number from 1 on")
+    return count

@@ -243,7 +243,8 @@ class Retrieval:
 
     `tools` are names and scores in the order in which the model read them, of `total` tools; `top_k` is how many there
     may be. `needed_tokens` is what all of them and the conversation would have taken of the context of `n_ctx` tokens;
-    None where `top_k` was asked for, whatever they take.
+    None where `top_k` was asked for, whatever they take. `tools_tokens` is how many tokens of tools the model chooses
+    well from, where all would have fitted but were more.
     """
 
     tools: tuple[tuple[str, float], ...]
@@ -251,10 +252,13 @@ class Retrieval:
     top_k: int
     needed_tokens: int | None
     n_ctx: int
+    tools_tokens: int | None = None
 
     def __str__(self) -> str:
         """A sentence for people: how many, and why not all."""
-        if self.needed_tokens is not None:
+        if self.tools_tokens is not None:
+            why = f"this model chooses best from tools of up to {self.tools_tokens} tokens, and all take more"
+        elif self.needed_tokens is not None:
             why = f"all take {self.needed_tokens} tokens, and the context holds {self.n_ctx}"
         elif len(self.tools) < self.top_k:
             why = f"top_k is {self.top_k}, but more do not fit into the context of {self.n_ctx} tokens"

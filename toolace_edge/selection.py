@@ -1,7 +1,8 @@
 """Which tools the model is shown: all of them where they fit, else those that suit the request, and then it is said.
 
-    top_k None   all where they fit into the context; where not, the best DEFAULT_TOP_K (or the number that the model's
-                 calibration names), or as many of these as fit
+    top_k None   all where they fit into the context, and take no more tokens than the model's calibration says it
+                 chooses well from; else the best DEFAULT_TOP_K (or the number that the calibration names), or as many
+                 of these as fit
     top_k 0      all; BudgetError with the numbers where they do not fit
     top_k N      the best N of more, or as many of these as fit
 
@@ -34,7 +35,8 @@ class Selected:
 
 
 class Selection:
-    """Chooses among `tools` for one request after the other. `usual` is the model's own number, for DEFAULT_TOP_K.
+    """Chooses among `tools` for one request after the other. `usual` is the model's own number, for DEFAULT_TOP_K, and
+    `most` the tokens of tools beyond which it is better shown those.
 
     Where there are too many, making one takes about a third of a second a thousand, choosing some milliseconds.
     """
@@ -48,6 +50,7 @@ class Selection:
         n_ctx: int,
         top_k: int | None = None,
         usual: int | None = None,
+        most: int | None = None,
     ) -> None:
         self._encoder = encoder
         self._format = fmt
@@ -55,6 +58,7 @@ class Selection:
         self._n_ctx = n_ctx
         self._top_k = top_k
         self._usual = usual or DEFAULT_TOP_K
+        self._most = most
         self._tools_tokens = -1
         self._index = None if self.may_show_all or top_k == 0 else ToolIndex(self._tools)
 
@@ -63,7 +67,13 @@ class Selection:
         """Whether there can be a request with which all tools are shown."""
         if self._top_k:
             return len(self._tools) <= self._top_k
-        return len(self._tools) < 2 or self._all_tokens() < self._n_ctx
+        return len(self._tools) < 2 or (self._all_tokens() < self._n_ctx and not self._is_much)
+
+    @property
+    def _is_much(self) -> bool:
+        """Whether the model chooses better from fewer, though all may fit."""
+        few = self._top_k == 0 or len(self._tools) <= self._usual
+        return self._most is not None and not few and self._all_tokens() > self._most
 
     def choose(self, messages: Sequence[Message], *, always: Collection[str] = ()) -> Selected:
         """The tools for the answer to `messages`. BudgetError where not one of them fits, or retrieval is forbidden.
@@ -109,7 +119,8 @@ class Selection:
                 f"the context holds {self._n_ctx} (n_ctx)."
             )
         shown = tuple((self._tools[i].name, round(scores[i], 4)) for i in places)
-        return Selected(tools, prompt, Retrieval(shown, len(self._tools), top_k, needed, self._n_ctx))
+        most = self._most if needed is not None and needed < self._n_ctx and self._is_much else None
+        return Selected(tools, prompt, Retrieval(shown, len(self._tools), top_k, needed, self._n_ctx, most))
 
     @property
     def _limit(self) -> int:

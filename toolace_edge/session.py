@@ -59,9 +59,9 @@ class Session:
     `rounds` is how often an answer is refined at most: 0 takes the first one. `max_new_tokens` bounds each round; an
     answer always ends within it, or BudgetError says that none can. `calibration` comes with the model: without one,
     confidences are None and the gate that saves rounds is off. `top_k` limits how many tools the model is shown: those
-    that suit the request best (selection.py; by default only where not all fit; 0 never). `prompt_cache` is a file that
-    keeps what the engine has read of the tools, for the next start (prompt_cache.py). SchemaError where a tool's schema
-    cannot be held.
+    that suit the request best (selection.py; by default only where they are too many for it; 0 never). `prompt_cache`
+    is a file that keeps what the engine has read of the tools, for the next start (prompt_cache.py). SchemaError where
+    a tool's schema cannot be held.
     """
 
     def __init__(
@@ -100,6 +100,7 @@ class Session:
             n_ctx=engine.n_ctx,
             top_k=None if top_k is None else _whole("top_k", top_k, 0),
             usual=None if self._calibration is None else self._calibration.top_k,
+            most=None if self._calibration is None else self._calibration.tools_tokens,
         )
         self._prompt_cache = None if prompt_cache is None else PromptCache(prompt_cache)
         self._compiled: dict[ToolChoice, tuple[Sequence[Tool], LLMatcher]] = {}

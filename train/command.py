@@ -103,6 +103,29 @@ def model(**options: Any) -> None:
     train_model(**options)
 
 
+@train.command(short_help="The mean of runs that began as one.")
+@click.argument("runs", nargs=-1, required=True, type=_folder)
+@click.option(
+    "--out", type=click.Path(path_type=Path), required=True, metavar="FOLDER", help="A checkpoint, as hf/ is."
+)
+@click.option("--q4", "on_grid", is_flag=True, help="Round to Q4_0's grid, as --q4-from does.")
+def mean(runs: tuple[Path, ...], out: Path, on_grid: bool) -> None:
+    """Average the weights of RUNS (folders of `train model`), of which each went on from another or from one base.
+
+    \b
+    Example:
+      toolace-edge train mean runs/a runs/b --q4 --out runs/mean
+    """
+    if len(runs) < 2:
+        raise click.UsageError("A mean needs two runs at least.")
+    if out.exists():
+        raise click.BadParameter(f"{out} is there already.", param_hint="--out")
+    _need_torch()
+    from .mean import write_mean
+
+    write_mean(runs, out, on_grid=on_grid)
+
+
 @train.command(short_help="Train any model in a Hugging Face folder, or resume.")
 @click.argument("recipe")
 @click.option("--base", type=_folder, required=True, metavar="FOLDER", help="The model: Llama, Qwen, Mistral ...")
