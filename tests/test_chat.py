@@ -369,17 +369,20 @@ def start(tmp_path: Path) -> Start:
 @at_a_terminal
 def test_a_version_that_was_replaced_does_not_stay_on_the_screen(start: Start) -> None:
     wrong, right = calls(call("calculate", expression="1+1")), calls(call("calculate", expression="2*21"))
-    long, longer = (f"<|text|>{'It was a ' + word + ' day. ' * 40}<|end|>" for word in ("quiet", "noisy"))
-    with start("--rounds", "1", replies=[wrong, right, long, longer], token_s=0.005) as program:
+    long, longer = (f"<|text|>{word + ' it was' + ' all day. ' * 40}<|end|>" for word in ("Quiet", "Noisy"))
+    with start("--rounds", "1", replies=[wrong, right], token_s=0.005) as program:
         program.type("2*21?\r")
         program.wait('calculate {"expression":"1+1')
         program.prompted(2)
         assert program.answer() == 'calculate(expression="2*21")\n  42\n'
+        program.type("\x04")
+        assert program.end() == 0
+    with start("--rounds", "1", replies=[long, longer], token_s=0.005) as program:
         program.type("tell me\r")
-        program.wait("It was a qui")
-        program.prompted(3)
-        assert "quiet" not in program.screen.text
-        assert program.answer().startswith("It was a noisy")
+        program.wait("Quiet it")
+        program.prompted(2)
+        assert "Quiet" not in program.screen.text
+        assert program.answer().startswith("Noisy it was")
         program.type("\x04")
         assert program.end() == 0
         assert "Traceback" not in program.screen.text
