@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from llguidance import LLMatcher
     from numpy.typing import NDArray
 
+    Choose = Callable[[int, NDArray[np.float32], NDArray[np.intp]], int]
+
 _FAR = 10_000  # tokens: an answer that nobody waits for
 _CLOSE = 0.03  # of the chosen token's probability: a runner-up below that begins nothing
 _RIVALS = 2  # runners-up of one choice that may begin something
@@ -88,10 +90,8 @@ def decode(
     `matcher` is left as it is. `on_step` sees each token as it is decided; none is taken back.
     BudgetError where no answer fits; Cancelled where `engine.cancelled` says so, with the cache still consistent.
     """
-    drafter = Drafter(draft, copy_from, lambda token: engine.decode([token]), engine.tokenizer.tokenize_bytes)
-    chooser = Chooser(sampling)
     keep = sampling.temperature == 0.0
-    loop = _Loop(engine, matcher, prompt, drafter, lambda _, *row: chooser.choose(*row), keep, on_step)
+    loop = _Loop(engine, matcher, prompt, draft, copy_from, _by_logits(sampling), keep, on_step)
     return loop.run(max_new_tokens)
 
 
@@ -107,9 +107,7 @@ def finish(
     max_new_tokens: int = 512,
 ) -> Decoded | GivenUp:
     """The likeliest answer that begins with `opening`; given up as soon as its log probability falls to `least`."""
-    drafter = Drafter(draft, copy_from, lambda token: engine.decode([token]), engine.tokenizer.tokenize_bytes)
-    chooser = Chooser(GREEDY)
-    loop = _Loop(engine, matcher, prompt, drafter, lambda _, *row: chooser.choose(*row), True, None, opening, least)
+    loop = _Loop(engine, matcher, prompt, draft, copy_from, _by_logits(GREEDY), True, None, opening, least)
     return loop.run_to(max_new_tokens)
 
 
@@ -123,10 +121,13 @@ def read_again(engine: Engine, matcher: LLMatcher, *, prompt: Sequence[int], ans
         token = answer[place] if place < len(answer) else -1
         return token if token in allowed else int(allowed[0])  # the latter where it was closed for want of room
 
-    drafter = Drafter(answer, (), lambda token: engine.decode([token]), engine.tokenizer.tokenize_bytes)
-    loop = _Loop(engine, matcher, prompt, drafter, written, False, None)
-    decoded = loop.run(engine.n_ctx)
+    decoded = _Loop(engine, matcher, prompt, answer, (), written, False, None).run(engine.n_ctx)
     return decoded if decoded.tokens == tuple(answer) else None
+
+
+def _by_logits(sampling: Sampling) -> Choose:
+    chooser = Chooser(sampling)
+    return lambda _, logits, allowed: chooser.choose(logits, allowed)
 
 
 def _budget(engine: Engine, matcher: LLMatcher, prompt: int, max_new_tokens: int) -> tuple[int, Guard]:
@@ -164,8 +165,9 @@ class _Loop:
         engine: Engine,
         matcher: LLMatcher,
         prompt: Sequence[int],
-        drafter: Drafter,
-        choose: Callable[[int, NDArray[np.float32], NDArray[np.intp]], int],
+        draft: Sequence[int],
+        copy_from: Sequence[int],
+        choose: Choose,
         keep: bool,
         on_step: OnStep | None,
         opening: Opening | None = None,
@@ -174,7 +176,7 @@ class _Loop:
         self._engine = engine
         self._matcher = matcher.deep_copy()
         self._prompt = prompt
-        self._drafter = drafter
+        self._drafter = Drafter(draft, copy_from, lambda token: engine.decode([token]), engine.tokenizer.tokenize_bytes)
         self._choose = choose
         self._keep = keep
         self._on_step = on_step
