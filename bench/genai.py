@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 from random_checkpoint import SHAPES, write_random_checkpoint
 
-LEAST_CORRELATION = 0.8  # of two quantizations to 4 bits, each of which errs otherwise
+LEAST_CORRELATION = 0.98  # the weights are the same without error; what is rounded otherwise are activations
 OURS, THEIRS = "toolace-edge", "onnxruntime-genai"
 
 

@@ -4,6 +4,9 @@
 
 config.json, sharded safetensors in bfloat16 with their index, and a tokenizer of little more than the 256
 bytes; the rest of the vocabulary is rows that no text reaches. The same arguments give the same bytes.
+
+Matrices hold what 4 bits can hold: of each 32 weights one is 8 steps from zero and none is further, as in Q4_0 and in
+MatMulNBits. So whoever converts the checkpoint so has its weights without error, and two graphs of it can be compared.
 """
 
 from __future__ import annotations
@@ -75,6 +78,8 @@ SHAPES: dict[str, dict[str, Any]] = {
     },
 }
 _PIECE = 1 << 22  # weights in memory at once
+_BLOCK = 32  # weights that share a step
+_STEP = np.float32(9 / 2048)  # the whole grid is exact in bfloat16, and its deviation 0.02, as before training
 
 
 def write_random_checkpoint(
@@ -133,11 +138,16 @@ def _write_shard(file: Path, tensors: Tensors, rng: np.random.Generator) -> None
 
 
 def _pieces(shape: Sequence[int], rng: np.random.Generator) -> Iterator[NDArray[np.uint16]]:
-    """Norms around one, matrices as they are before training; bfloat16 as its bits."""
+    """Norms around one, matrices on the grid; bfloat16 as its bits."""
     left = math.prod(shape)
     while left:
         count = min(left, _PIECE)
-        values = rng.standard_normal(count, np.float32) * np.float32(0.02) + np.float32(len(shape) == 1)
+        if len(shape) == 1:
+            values = 1 + rng.standard_normal(count, np.float32) * np.float32(0.02)
+        else:
+            steps = rng.integers(-7, 8, (count // _BLOCK, _BLOCK), np.int8)
+            steps[:, 0] = rng.choice(np.array([-8, 8], np.int8), len(steps))
+            values = steps.reshape(-1) * _STEP
         yield (values.view(np.uint32) >> np.uint32(16)).astype(np.uint16)
         left -= count
 

@@ -87,7 +87,7 @@ def _reference(source: str, first: Entry, folder: Path, fmt: str | None) -> Refe
 @click.argument("model")
 @click.argument("data", type=click.Path(path_type=Path))
 @_format
-@click.option("--rounds", type=click.IntRange(0, 32), default=3, metavar="N", help="Refinements at most. [default: 3]")
+@click.option("--rounds", type=click.IntRange(0, 32), default=1, metavar="N", help="Refinements at most. [default: 1]")
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="Only the first N lines.")
 @click.option(
     "--top-k", type=click.IntRange(1), metavar="N", help="Tools to offer where all are too many.  [default: 8]"

@@ -26,7 +26,7 @@ def test_it_opens_from_its_shards(write: Any, tmp_path: Path) -> None:
     checkpoint = read_checkpoint(tmp_path)
     assert checkpoint.config.n_layers == 2
     down, norm = (checkpoint.tensor(f"model.{name}.weight") for name in ("layers.1.mlp.down_proj", "norm"))
-    assert down.std() == pytest.approx(0.02, rel=0.02)
+    assert down.std() == pytest.approx(0.02, rel=0.05)
     assert norm.mean() == pytest.approx(1.0, abs=0.01)
     assert not np.array_equal(down[0], checkpoint.tensor("model.layers.0.mlp.down_proj.weight")[0])
     vocabulary = Vocabulary(checkpoint.tokenizer_json, checkpoint.config.vocab_size)

@@ -45,9 +45,11 @@ class Letters:
 
     def write(self, opening: str = "", least: float = -math.inf) -> Decoded | GivenUp:
         word, openings = opening, []
-        while len(word) < LENGTH:
+        while True:
             if word and evidence(self.chances(word)).log_product <= least:
                 return GivenUp(ONE, tuple(openings))
+            if len(word) == LENGTH:
+                break
             best, other = sorted("ab", key=lambda letter: -self.of(word + letter))
             if self.of(word + other) >= self.close * self.of(word + best):
                 openings.append(self.opening(word + other))
@@ -93,6 +95,7 @@ def score(pen: Letters, word: str) -> float:
 def test_the_answer_kept_is_the_best_of_all_there_are(seed: int, monkeypatch) -> None:
     """Against every word there is: what is not read could not have won."""
     monkeypatch.setattr(refine_module, "OTHERS", 99)
+    monkeypatch.setattr(refine_module, "HEAD_START", 0.0)
     chances = table(seed)
     pen = Letters(chances.__getitem__, chances.__getitem__)
     words, stop = play(pen)
@@ -116,6 +119,18 @@ def test_every_round_is_at_least_as_good_as_the_one_before(seed: int) -> None:
     assert one == words[:2]
 
 
+@pytest.mark.parametrize("seed", range(40))
+def test_only_one_with_a_head_start_takes_the_place(seed: int) -> None:
+    chances = table(seed)
+    pen = Letters(chances.__getitem__, chances.__getitem__)
+    words, _ = play(pen)
+    for before, after in itertools.pairwise(words):
+        alone = evidence(pen.chances(after)).log_product
+        assert after == before or alone > score(pen, before) + refine_module.HEAD_START
+    for word in pen.read_words[1:]:
+        assert evidence(pen.chances(word)).log_product > score(pen, words[0]) + refine_module.HEAD_START
+
+
 def sure_of_itself(word: str) -> float:
     return 0.9 if word == "aaaa" else 0.5
 
@@ -136,7 +151,7 @@ def test_the_likeliest_opening_comes_first() -> None:
     chances = {"": 0.9, "a": 0.6, "aa": 0.8, "aaa": 0.9}
     pen = Letters(lambda word: chances.get(word, 0.99), lambda word: 0.01)
     play(pen, rounds=1)
-    assert pen.begun == ["ab", "aab", "b"]  # 0.9 * 0.4, 0.9 * 0.6 * 0.2, 0.1; "aaab" has 0.9 * 0.6 * 0.8 * 0.1
+    assert pen.begun == ["ab", "aab"]  # 0.9 * 0.4, 0.9 * 0.6 * 0.2; "b" has 0.1, "aaab" 0.9 * 0.6 * 0.8 * 0.1
 
 
 def test_an_answer_without_an_opening_is_not_read_again() -> None:

@@ -20,7 +20,7 @@ from toolace_edge.errors import BudgetError, InputError, ModelError, SchemaError
 from toolace_edge.evaluate import evaluate
 from toolace_edge.messages import Answer, Message, Tool, ToolCall
 from toolace_edge.prompts import build_prompt
-from toolace_edge.retrieval import ToolIndex, Weights
+from toolace_edge.retrieval import ToolIndex, Weights, parts_of, ranking
 from toolace_edge.session import Session
 from toolace_edge.terms import words
 
@@ -191,6 +191,30 @@ def test_words_are_split_by_case_and_punctuation(written: str, expected: list[st
     assert words(written) == expected
 
 
+def test_a_request_is_cut_where_what_is_asked_for_is_joined() -> None:
+    said = "Lock the door. Then play 1.5 hours of jazz and tell Ann about it; finally sandpaper the land, also"
+    parts = ["Lock the door", "play 1.5 hours of jazz", "tell Ann about it", "sandpaper the land,"]
+    assert [part.strip() for part in parts_of(said)] == parts
+    assert parts_of([Message("user", said), Message("user", "wake me"), Message("assistant", "now. Or")]) == ["wake me"]
+    assert parts_of([Message("assistant", "hello there")]) == []
+
+
+SEVERAL = "Play some music by a jazz artist. Then lock the front door and wake me up at six"
+
+
+def test_each_part_of_a_request_brings_in_tools_that_suit_it(index: ToolIndex) -> None:
+    scores = index.scores(SEVERAL)
+    chosen = ranking(scores)[:1]
+    added = [CATALOGUE[i].name for i in index.beside(SEVERAL, chosen, scores)]
+    wanted = {"play_music", "lock_door", "setAlarm"}
+    assert {CATALOGUE[chosen[0]].name, *added} >= wanted
+    assert {CATALOGUE[i].name for i in ranking(scores)[:2]} < wanted
+    everything = range(len(CATALOGUE))
+    assert index.beside(SEVERAL, everything, scores) == []
+    one_part = "lock the front door of the garage"
+    assert index.beside(one_part, [], index.scores(one_part)) == []
+
+
 # In a session
 
 
@@ -219,6 +243,12 @@ def test_a_model_may_name_its_own_number_of_tools() -> None:
     assert len(offered(session(calibration=calibration).complete("what's the weather in Oslo?"))) == 3
     assert len(offered(session(calibration=calibration, top_k=5).complete("what's the weather in Oslo?"))) == 5
     assert session(CATALOGUE[:4], calibration=calibration).complete("weather").retrieval is None  # they fit
+
+
+def test_a_request_of_several_parts_is_offered_more_tools_unless_their_number_is_given() -> None:
+    calibration = {"kind": "logistic", "a": 1.0, "b": 0.0, "top_k": 2}
+    assert {"play_music", "lock_door", "setAlarm"} <= set(offered(session(calibration=calibration).complete(SEVERAL)))
+    assert len(offered(session(calibration=calibration, top_k=2).complete(SEVERAL))) == 2
 
 
 def test_a_model_may_say_from_how_many_tokens_of_tools_it_chooses_well() -> None:

@@ -17,22 +17,27 @@ weather forecast rain rainy raining snow snowy storm stormy wind windy sun sunny
 chill cold hot warm temperature temperate umbrella freezing freeze fog foggy climate degree celsius fahrenheit \
 overcast blizzard drizzle
 music song track tune playlist album artist band singer hear listen listening play media audio
-movie film cinema theater theatre showtime screening actor starring
-show series episode tv television
+movie film cinema theater theatre showtime screening actor starring playing showing
+show series episode tv television program programme saga
+work media movie film picture painting show series saga program programme tv television book novel album song track \
+soundtrack game
 book reserve reservation booking spot seat appointment schedule
 restaurant eat dine dining dinner lunch breakfast table food cuisine meal pub bar
 alarm wake ring
 remind reminder remember forget
 calendar event appointment meeting schedule agenda date busy free availability
-list todo task item note shopping grocery
+list todo task item note shopping grocery chore planner tracker scheduler checklist
 email mail inbox message
 message text sms chat
 call phone dial telephone
 buy purchase order get shop
-order food delivery takeaway pizza menu drink coffee cappuccino latte mocha espresso tea beverage
+order food delivery takeaway pizza menu drink coffee cappuccino latte mocha espresso tea beverage cortado macchiato \
+americano chai decaf iced cafe
 flight fly plane airline airport
 taxi cab ride uber lyft car drive
 car vehicle drive rental rent
+car vehicle driver driving seat mirror lane steering cruise dashboard defrost defroster blind windshield wiper \
+headlight sunroof engine passenger
 train rail railway bus transit transport
 hotel stay room accommodation inn lodge motel
 house home apartment property rent flat housing estate
@@ -59,7 +64,7 @@ convert conversion unit measure measurement
 stock share market price quote ticker
 price cost value worth expensive cheap fee charge
 crypto cryptocurrency bitcoin coin token ethereum
-news headline article story
+news headline article story latest update gossip trending breaking election
 joke funny laugh humor
 define definition mean meaning dictionary word
 translate translation language spanish french german say speak
@@ -69,7 +74,7 @@ direction route map navigate navigation traffic distance far
 location place address near nearby local area
 calculate calculation compute math sum percentage
 recipe cook ingredient cooking dish
-podcast radio audiobook station
+podcast radio audiobook station fm am channel tune
 contact person friend people
 social tweet twitter facebook post instagram status
 video youtube clip watch

@@ -14,6 +14,7 @@ stand in catalogue order. docs/retrieval.md says what each part is worth.
 from __future__ import annotations
 
 import math
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
@@ -30,6 +31,10 @@ FIELD_WEIGHTS = (2.0, 2.0, 0.5, 0.5, 0.5)
 EARLIER = 0.7  # what a user's turn counts beside the next one
 COMMON = 0.5  # what a word of requests of any kind counts
 ALIKE = 0.4  # words with so much in common may be the same
+OF_A_PART = 2  # tools that each part of a request brings in
+WORTH = 0.25  # of the best score, what such a tool must have for the whole request
+
+_BETWEEN_PARTS = re.compile(r"[.;?!]\s|\b(?:and|then|also|after that|next|finally)\b", re.IGNORECASE)
 
 # What requests are full of whatever they ask for.
 _IDLE = frozenset(
@@ -102,6 +107,19 @@ class ToolIndex:
         """The `k` tools that fit best and their scores, in catalogue order, so that prompts begin alike."""
         scores = self.scores(request)
         return [(self.tools[i], scores[i]) for i in sorted(ranking(scores)[:k])]
+
+    def beside(self, request: str | Sequence[Message], chosen: Sequence[int], scores: Sequence[float]) -> list[int]:
+        """Positions to add to those `chosen` for a request of several parts, each of which may want a tool of its own.
+
+        A part that has little of the request's words has little of its scores, and would find none among few.
+        """
+        parts = parts_of(request)
+        found: dict[int, None] = {}
+        for part in parts if len(parts) > 1 else ():
+            of_part = self.scores(part)
+            best = (i for i in ranking(of_part)[:OF_A_PART] if of_part[i] > 0)
+            found.update(dict.fromkeys(i for i in best if scores[i] >= WORTH * max(scores)))
+        return [i for i in found if i not in chosen]
 
     def _respelled(self, query: Query) -> dict[str, float]:
         """For words of the query that no tool has, those of the tools that are spelled much like them."""
@@ -178,6 +196,12 @@ def query_of(request: str | Sequence[Message]) -> Asked:
         for word in joined(turn):
             double[word] = max(double[word], weight)
     return Asked(dict(single), {word: weight for word, weight in double.items() if word not in single})
+
+
+def parts_of(request: str | Sequence[Message]) -> list[str]:
+    """What the user said last, cut between sentences and at words that join what is asked for."""
+    turns = [request] if isinstance(request, str) else [one.content for one in request if one.role == "user"]
+    return [part for part in _BETWEEN_PARTS.split(turns[-1]) if len(part.split()) > 1] if turns else []
 
 
 def _concepts_of(query: Query) -> dict[str, float]:

@@ -1,8 +1,8 @@
 """Which tools the model is shown: all of them where they fit, else those that suit the request, and then it is said.
 
     top_k None   all where they fit into the context, and take no more tokens than the model's calibration says it
-                 chooses well from; else the best DEFAULT_TOP_K (or the number that the calibration names), or as many
-                 of these as fit
+                 chooses well from; else the best DEFAULT_TOP_K (or the number that the calibration names), up to as
+                 many again where the request has several parts, or as many of these as fit
     top_k 0      all; BudgetError with the numbers where they do not fit
     top_k N      the best N of more, or as many of these as fit
 
@@ -105,9 +105,12 @@ class Selection:
             raise BudgetError(f"The conversation alone takes {rest} tokens; the context holds {self._n_ctx} (n_ctx).")
         self._index = self._index or ToolIndex(self._tools)
         scores = self._index.scores(messages)
-        order = sorted(ranking(scores), key=lambda i: self._tools[i].name not in always)
-        least = max(1, sum(tool.name in always for tool in self._tools))
-        for count in range(max(top_k, least), least - 1, -1):
+        chosen = ranking(scores)[:top_k]
+        chosen += [] if self._top_k else self._index.beside(messages, chosen, scores)[:top_k]
+        named = [i for i, tool in enumerate(self._tools) if tool.name in always]
+        order = [*named, *(i for i in chosen if i not in named)]
+        least = max(1, len(named))
+        for count in range(max(len(chosen), least), least - 1, -1):
             places = sorted(order[:count])
             tools = tuple(self._tools[i] for i in places)
             prompt = self._prompt(tools, messages)

@@ -70,7 +70,7 @@ class Session:
         fmt: Format,
         tools: Source = (),
         *,
-        rounds: int = 3,
+        rounds: int = 1,
         tool_choice: AnyToolChoice = "auto",
         sampling: Sampling = GREEDY,
         max_new_tokens: int = 512,

@@ -96,7 +96,7 @@ class Rounds:
     refinement: bool = True
     limit: int = field(default=0, metadata=_NOT_NEGATIVE)
     dev_limit: int = field(default=0, metadata=_NOT_NEGATIVE)
-    dev_rounds: int = field(default=3, metadata=_NOT_NEGATIVE)
+    dev_rounds: int = field(default=1, metadata=_NOT_NEGATIVE)
     seed: int = field(default=1, metadata=_NOT_NEGATIVE)
 
 

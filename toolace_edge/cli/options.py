@@ -40,7 +40,7 @@ model_options = _all(
         help="Where the model does not say: compact, toolace, hermes.",
     ),
     click.option(
-        "--rounds", type=click.IntRange(0, 32), default=3, metavar="N", help="Refinements at most. [default: 3]"
+        "--rounds", type=click.IntRange(0, 32), default=1, metavar="N", help="Refinements at most. [default: 1]"
     ),
     click.option("--threads", type=click.IntRange(1, 256), metavar="N", help="CPU threads. [default: cores - 1]"),
 )
