@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from toolace_edge.evaluate import wilson
+from toolace_edge.train.check import checked
 from toolace_edge.train.learner import Learner, Lessons, RecipeLearner, examples_of
 from toolace_edge.train.recipes import RoundsRecipe, find_recipe, read_rounds
 from toolace_edge.train.refinement import pairs, write_drafts
@@ -67,6 +68,8 @@ class Trial:
     def _ask(self) -> tuple[list[Record], Figures]:
         place, rounds = self.work / "base", self.recipe.rounds
         place.mkdir(parents=True, exist_ok=True)
+        for _ in checked(self.data):  # half an hour of sampling is not to end at a line that cannot be learned
+            pass
         if not (place / "dev.json").exists():
             about = {"data": self.data.name, "temperature": rounds.temperature, "seed": rounds.seed}
             with self.learner(self.recipe).opened(self.base, place) as model:

@@ -108,7 +108,7 @@ def test_a_tool_choice_of_an_unknown_tool_is_refused(tools: Path) -> None:
 
 
 def test_trace_goes_to_stderr_and_leaves_json_alone(tools: Path) -> None:
-    result = run("run", "ten minutes", "--tools", tools, "--json", "--trace", replies=(OTHER, CALL))
+    result = run("run", "ten minutes", "--tools", tools, "--json", "--trace", "--rounds", 3, replies=(OTHER, CALL))
     json.loads(result.stdout)
     assert "round 0:" in result.stderr
     assert "round 1:" in result.stderr

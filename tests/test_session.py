@@ -110,11 +110,13 @@ def test_a_sure_answer_is_not_refined() -> None:
 
 
 def test_a_refinement_may_correct_the_call_and_all_rounds_are_told() -> None:
-    answer = torn(TWO, {REPLY % 20: 0.2, REPLY % 10: 0.9}).complete(REQUEST)
+    answer = torn(TWO, {REPLY % 20: 0.2, REPLY % 10: 0.9}, rounds=3).complete(REQUEST)
     assert [each.calls[0].arguments["minutes"] for each in answer.rounds] == [20, 10, 10]
     assert answer.calls == answer.rounds[-1].calls
     assert answer.stop == "unchanged"
     assert [np.exp(each.log_probability) for each in answer.rounds] == pytest.approx([0.6, 0.4, 0.4], abs=0.01)
+    by_default = torn(TWO, {REPLY % 20: 0.2, REPLY % 10: 0.9}).complete(REQUEST)
+    assert (by_default.calls, len(by_default.rounds), by_default.stop) == (answer.calls, 2, "max_rounds")
 
 
 def test_the_call_that_is_right_may_be_another_tool_or_none() -> None:
@@ -131,7 +133,7 @@ def test_what_is_drawn_at_random_is_not_refined() -> None:
 
 def test_the_context_does_not_grow_with_the_rounds() -> None:
     mind = Torn(
-        {REPLY % 20: 0.5, REPLY % 30: 0.3, REPLY % 40: 0.2}, {REPLY % 20: 0.1, REPLY % 30: 0.5, REPLY % 40: 0.99}
+        {REPLY % 20: 0.5, REPLY % 30: 0.3, REPLY % 40: 0.2}, {REPLY % 20: 0.1, REPLY % 30: 0.2, REPLY % 40: 0.99}
     )
     answer = session(mind.engine).complete(REQUEST)
     first = answer.rounds[0].usage

@@ -13,7 +13,7 @@ from functools import cache
 from toolace_edge.terms import words
 
 CONCEPTS = """
-weather forecast rain rainy raining snow snowy storm stormy wind windy sun sunny cloud cloudy humid humidity chilly \
+weather forecast outside rainfall rain rainy raining snow snowy storm stormy wind windy sun sunny cloud cloudy humid humidity chilly \
 chill cold hot warm temperature temperate umbrella freezing freeze fog foggy climate degree celsius fahrenheit \
 overcast blizzard drizzle
 music song track tune playlist album artist band singer hear listen listening play media audio
@@ -26,9 +26,10 @@ restaurant eat dine dining dinner lunch breakfast table food cuisine meal pub ba
 alarm wake ring
 remind reminder remember forget
 calendar event appointment meeting schedule agenda date busy free availability
+calendar event meeting appointment meet birthday conference invitation attendee
 list todo task item note shopping grocery chore planner tracker scheduler checklist
 email mail inbox message
-message text sms chat
+message text sms chat dm direct
 call phone dial telephone
 buy purchase order get shop
 order food delivery takeaway pizza menu drink coffee cappuccino latte mocha espresso tea beverage cortado macchiato \
@@ -41,7 +42,7 @@ headlight sunroof engine passenger
 train rail railway bus transit transport
 hotel stay room accommodation inn lodge motel
 house home apartment property rent flat housing estate
-trip travel journey tour visit attraction
+trip travel journey tour visit attraction festival fun sight sightseeing suggestion
 event concert game match gig show play
 game play fun puzzle
 thermostat temperature heat heating cool cooling ac hvac climate warm
@@ -66,13 +67,14 @@ price cost value worth expensive cheap fee charge
 crypto cryptocurrency bitcoin coin token ethereum
 news headline article story latest update gossip trending breaking election
 joke funny laugh humor
-define definition mean meaning dictionary word
+define definition mean meaning dictionary word describe description explain
 translate translation language spanish french german say speak
 time clock hour zone timezone date day
 timer countdown minute
-direction route map navigate navigation traffic distance far
+direction route map navigate navigation traffic distance far way transit
+traffic congestion congested jam street road
 location place address near nearby local area
-calculate calculation compute math sum percentage
+calculate calculator calculation compute math sum percentage times plus minus divide divided multiply multiplied
 recipe cook ingredient cooking dish
 podcast radio audiobook station fm am channel tune
 contact person friend people
@@ -83,6 +85,8 @@ file document folder
 website web site page url link domain
 doctor dentist physician medical health clinic hospital symptom disease patient
 job work career employment vacancy
+paper research article study publication journal scholar arxiv
+search google bing wikipedia web information question
 school education course class learn student
 sport team player league match football soccer basketball score
 review rating rate star feedback
@@ -91,7 +95,14 @@ random generate generator
 user profile account member
 recommend recommendation suggest suggestion
 weight height bmi body
-loan mortgage interest repay
+loan mortgage interest repay apr annual rate
+fraud suspicious scam unauthorized stole stolen lost questionable charge
+bill owe owed utility electric electricity due
+spend spent spending expense history
+maintenance mechanic repair service oil engine
+nutrition healthy calorie diet protein
+vaccine vaccination shot immunization
+vacation pto leave holiday sick off
 tax income salary
 color colour
 quote saying motivation
@@ -107,6 +118,7 @@ light lamp bulb brightness dim bright
 turn switch power activate deactivate disable enable toggle
 device entity appliance kitchen bedroom bathroom hallway upstairs downstairs basement living room home area floor
 device entity appliance light lamp fan heater curtain sensor
+entity state status sensor detector door window garage smoke leak humidity battery charging closed open
 """
 
 

@@ -32,7 +32,7 @@ EARLIER = 0.7  # what a user's turn counts beside the next one
 COMMON = 0.5  # what a word of requests of any kind counts
 ALIKE = 0.4  # words with so much in common may be the same
 OF_A_PART = 2  # tools that each part of a request brings in
-WORTH = 0.25  # of the best score, what such a tool must have for the whole request
+OF_ALL = 0.25  # of the best score, what such a tool must have for the whole request
 
 _BETWEEN_PARTS = re.compile(r"[.;?!]\s|\b(?:and|then|also|after that|next|finally)\b", re.IGNORECASE)
 
@@ -108,18 +108,19 @@ class ToolIndex:
         scores = self.scores(request)
         return [(self.tools[i], scores[i]) for i in sorted(ranking(scores)[:k])]
 
-    def beside(self, request: str | Sequence[Message], chosen: Sequence[int], scores: Sequence[float]) -> list[int]:
-        """Positions to add to those `chosen` for a request of several parts, each of which may want a tool of its own.
+    def best(self, request: str | Sequence[Message], scores: Sequence[float], k: int) -> list[int]:
+        """Positions of the `k` best, and behind them those that parts of the request bring in, as many again at most.
 
-        A part that has little of the request's words has little of its scores, and would find none among few.
+        A part that has few of the request's words has little of its scores, and would find none among the best.
         """
+        chosen = ranking(scores)[:k]
         parts = parts_of(request)
         found: dict[int, None] = {}
         for part in parts if len(parts) > 1 else ():
             of_part = self.scores(part)
-            best = (i for i in ranking(of_part)[:OF_A_PART] if of_part[i] > 0)
-            found.update(dict.fromkeys(i for i in best if scores[i] >= WORTH * max(scores)))
-        return [i for i in found if i not in chosen]
+            first = (i for i in ranking(of_part)[:OF_A_PART] if of_part[i] > 0)
+            found.update(dict.fromkeys(i for i in first if scores[i] >= OF_ALL * max(scores)))
+        return chosen + [i for i in found if i not in chosen][:k]
 
     def _respelled(self, query: Query) -> dict[str, float]:
         """For words of the query that no tool has, those of the tools that are spelled much like them."""

@@ -105,8 +105,7 @@ class Selection:
             raise BudgetError(f"The conversation alone takes {rest} tokens; the context holds {self._n_ctx} (n_ctx).")
         self._index = self._index or ToolIndex(self._tools)
         scores = self._index.scores(messages)
-        chosen = ranking(scores)[:top_k]
-        chosen += [] if self._top_k else self._index.beside(messages, chosen, scores)[:top_k]
+        chosen = ranking(scores)[:top_k] if self._top_k else self._index.best(messages, scores, top_k)
         named = [i for i, tool in enumerate(self._tools) if tool.name in always]
         order = [*named, *(i for i in chosen if i not in named)]
         least = max(1, len(named))
