@@ -13,9 +13,9 @@ from functools import cache
 from toolace_edge.terms import words
 
 CONCEPTS = """
-weather forecast outside rainfall rain rainy raining snow snowy storm stormy wind windy sun sunny cloud cloudy humid humidity chilly \
-chill cold hot warm temperature temperate umbrella freezing freeze fog foggy climate degree celsius fahrenheit \
-overcast blizzard drizzle
+weather forecast outside rainfall rain rainy raining snow snowy storm stormy wind windy sun sunny cloud cloudy \
+humid humidity chilly chill cold hot warm temperature temperate umbrella freezing freeze fog foggy climate \
+degree celsius fahrenheit overcast blizzard drizzle
 music song track tune playlist album artist band singer hear listen listening play media audio
 movie film cinema theater theatre showtime screening actor starring playing showing
 show series episode tv television program programme saga
