@@ -115,12 +115,14 @@ class ToolIndex:
         """
         chosen = ranking(scores)[:k]
         parts = parts_of(request)
-        found: dict[int, None] = {}
+        found: list[int] = []
         for part in parts if len(parts) > 1 else ():
             of_part = self.scores(part)
-            first = (i for i in ranking(of_part)[:OF_A_PART] if of_part[i] > 0)
-            found.update(dict.fromkeys(i for i in first if scores[i] >= OF_ALL * max(scores)))
-        return chosen + [i for i in found if i not in chosen][:k]
+            first = (i for i in ranking(of_part)[:OF_A_PART] if of_part[i] > 0 and scores[i] >= OF_ALL * max(scores))
+            found += (i for i in first if i not in chosen and i not in found)
+            if len(found) >= k:  # as a long text has many parts
+                break
+        return chosen + found[:k]
 
     def _respelled(self, query: Query) -> dict[str, float]:
         """For words of the query that no tool has, those of the tools that are spelled much like them."""
