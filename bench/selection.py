@@ -10,25 +10,24 @@ The seed draws the lines and their order. A table on stdout; killed and started 
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from toolace_edge.evaluate import wilson
-from toolace_edge.train.check import checked
-from toolace_edge.train.learner import Learner, Lessons, RecipeLearner, examples_of
+from toolace_edge.train.learner import Learner, RecipeLearner
 from toolace_edge.train.recipes import RoundsRecipe, find_recipe, read_rounds
-from toolace_edge.train.refinement import pairs, write_drafts
-from toolace_edge.train.run_files import read_json, replace_text
-from toolace_edge.train.sampling import Record, read_records, sample
-from toolace_edge.train.selection import at_random, select, write_ids
+from toolace_edge.train.run_files import read_json
+from toolace_edge.train.sampling import Record
+from toolace_edge.train.toolace_r import Loop, begin
 
 Figures = dict[str, Any]
-ARMS = ("model", "random")
+Arm = Literal["model", "random"]
+ARMS: tuple[Arm, Arm] = ("model", "random")
 
 
 def main() -> None:
@@ -57,53 +56,39 @@ class Trial:
 
     def run(self, seeds: Sequence[int]) -> tuple[Figures, dict[str, list[Figures]]]:
         """The base's figures on the dev data, and each arm's by seed."""
-        records, before = self._ask()
+        begin(self.recipe, base=self.base, data=self.data, dev=self.dev, out=self.work)
+        place = self._place("base")
+        records = self._loop(self.recipe).ask(self.base, place)
         found: dict[str, list[Figures]] = {arm: [] for arm in ARMS}
         for seed in seeds:
             for arm in ARMS:
-                found[arm].append(self._train(self.work / f"{arm}-{seed}", self._lines(records, arm, seed), seed))
+                found[arm].append(self._train(records, arm, seed))
                 print(f"{arm}, seed {seed}: {found[arm][-1]}", file=sys.stderr)
-        return before, found
+        return read_json(place / "dev.json"), found
 
-    def _ask(self) -> tuple[list[Record], Figures]:
-        place, rounds = self.work / "base", self.recipe.rounds
-        place.mkdir(parents=True, exist_ok=True)
-        for _ in checked(self.data):  # half an hour of sampling is not to end at a line that cannot be learned
-            pass
+    def _train(self, records: Sequence[Record], arm: Arm, seed: int) -> Figures:
+        loop, place = self._loop(_seeded(self.recipe, arm, seed)), self._place(f"{arm}-{seed}")
+        chosen = loop.select(records, (), place)["chosen"]
+        checkpoint = loop.train(self.base, place)
         if not (place / "dev.json").exists():
-            about = {"data": self.data.name, "temperature": rounds.temperature, "seed": rounds.seed}
-            with self.learner(self.recipe).opened(self.base, place) as model:
-                lines = examples_of(self.data, rounds.limit)
-                sample(model.answerer, lines, rounds.k, place / "samples.jsonl", about)
-                _keep(place, model.measure(examples_of(self.dev, rounds.dev_limit)))
-        return list(read_records(place / "samples.jsonl")), read_json(place / "dev.json")
+            with loop.learner.opened(checkpoint, place) as asked:
+                loop.measure(asked, place)
+        return {"lines": chosen, **read_json(place / "dev.json")}
 
-    def _lines(self, records: Sequence[Record], arm: str, seed: int) -> list[Record]:
-        rounds = self.recipe.rounds
-        chosen = select(records, solved=rounds.solved, hopeless=rounds.hopeless, seed=seed).chosen
-        wanted = set(chosen if arm == "model" else at_random(records, len(chosen), seed=seed))
-        return [record for record in records if record.id in wanted]
+    def _loop(self, recipe: RoundsRecipe) -> Loop:
+        say = partial(print, file=sys.stderr)
+        return Loop(recipe.rounds, self.learner(recipe), self.base, self.data, self.dev, self.work, say)
 
-    def _train(self, place: Path, lines: Sequence[Record], seed: int) -> Figures:
-        place.mkdir(parents=True, exist_ok=True)
-        if not (place / "dev.json").exists():
-            rounds, drafts = self.recipe.rounds, place / "drafts.jsonl"
-            write_ids([record.id for record in lines], place / "ids.txt")
-            write_drafts(pairs(lines, unchanged=rounds.unchanged, seed=seed) if rounds.refinement else [], drafts)
-            lessons = Lessons(self.data, place / "ids.txt", drafts if rounds.refinement else None)
-            learner = self.learner(_seeded(self.recipe, seed))
-            with learner.opened(learner.train(self.base, lessons, place), place) as model:
-                _keep(place, {"lines": len(lines), **model.measure(examples_of(self.dev, rounds.dev_limit))})
-        return read_json(place / "dev.json")
+    def _place(self, name: str) -> Path:
+        place = self.work / name
+        place.mkdir(exist_ok=True)
+        return place
 
 
-def _seeded(recipe: RoundsRecipe, seed: int) -> RoundsRecipe:
+def _seeded(recipe: RoundsRecipe, arm: Arm, seed: int) -> RoundsRecipe:
     nano = None if recipe.nano is None else replace(recipe.nano, seed=seed)
-    return replace(recipe, training=replace(recipe.training, seed=seed), nano=nano)
-
-
-def _keep(place: Path, figures: Figures) -> None:
-    replace_text(place / "dev.json", json.dumps(figures) + "\n")
+    rounds, training = replace(recipe.rounds, selection=arm, seed=seed), replace(recipe.training, seed=seed)
+    return replace(recipe, rounds=rounds, training=training, nano=nano)
 
 
 def table(before: Figures, found: Mapping[str, Sequence[Figures]]) -> str:

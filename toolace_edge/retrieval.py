@@ -113,12 +113,12 @@ class ToolIndex:
 
         A part that has few of the request's words has little of its scores, and would find none among the best.
         """
-        chosen = ranking(scores)[:k]
-        parts = parts_of(request)
+        chosen, parts = ranking(scores)[:k], parts_of(request)
+        least = OF_ALL * max(scores, default=0.0)
         found: list[int] = []
         for part in parts if len(parts) > 1 else ():
             of_part = self.scores(part)
-            first = (i for i in ranking(of_part)[:OF_A_PART] if of_part[i] > 0 and scores[i] >= OF_ALL * max(scores))
+            first = (i for i in ranking(of_part)[:OF_A_PART] if of_part[i] > 0 and scores[i] >= least)
             found += (i for i in first if i not in chosen and i not in found)
             if len(found) >= k:  # as a long text has many parts
                 break
@@ -188,7 +188,7 @@ def query_of(request: str | Sequence[Message]) -> Asked:
 
     Answers and results are left out: so every step of a turn is given the same tools.
     """
-    turns = [request] if isinstance(request, str) else [one.content for one in request if one.role == "user"]
+    turns = _turns(request)
     single: dict[str, float] = defaultdict(float)
     double: dict[str, float] = defaultdict(float)
     for age, turn in enumerate(reversed(turns)):
@@ -203,8 +203,13 @@ def query_of(request: str | Sequence[Message]) -> Asked:
 
 def parts_of(request: str | Sequence[Message]) -> list[str]:
     """What the user said last, cut between sentences and at words that join what is asked for."""
-    turns = [request] if isinstance(request, str) else [one.content for one in request if one.role == "user"]
+    turns = _turns(request)
     return [part for part in _BETWEEN_PARTS.split(turns[-1]) if len(part.split()) > 1] if turns else []
+
+
+def _turns(request: str | Sequence[Message]) -> list[str]:
+    """What the user said, turn by turn."""
+    return [request] if isinstance(request, str) else [one.content for one in request if one.role == "user"]
 
 
 def _concepts_of(query: Query) -> dict[str, float]:

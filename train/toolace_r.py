@@ -67,8 +67,8 @@ class Loop:
         while True:
             place = self.out / f"round-{len(entries)}"
             place.mkdir(exist_ok=True)
-            records = self._ask(checkpoint, place)
-            facts = self._select(records, before, place)
+            records = self.ask(checkpoint, place)
+            facts = self.select(records, before, place)
             chosen = read_ids(place / "ids.txt")
             stop = self._stop(len(before), len(chosen), len(entries))
             entries.append(self._entry(place, len(entries), checkpoint, facts, stop))
@@ -76,12 +76,12 @@ class Loop:
                 return self._finish(entries)
             self.say(f"round {len(entries) - 1}: {len(chosen)} lines chosen ({facts['new']} new)")
             start = checkpoint if self.rounds.start == "last" else self.base
-            checkpoint = self._train(start, place)
+            checkpoint = self.train(start, place)
             entries[-1]["losses"] = _losses(place / "training" / "log.jsonl")
             write_report(entries, self.out)
             before = chosen
 
-    def _ask(self, checkpoint: Path, place: Path) -> list[Record]:
+    def ask(self, checkpoint: Path, place: Path) -> list[Record]:
         """Samples and dev figures, both with the same open model, which is not opened where both are there."""
         done = place / "sampled.json"
         wants_dev = self.dev is not None and not (place / "dev.json").exists()
@@ -91,7 +91,7 @@ class Loop:
                     self._sample(asked, place)
                     replace_text(done, "{}\n")
                 if wants_dev:
-                    self._measure(asked, place)
+                    self.measure(asked, place)
         return list(read_records(place / "samples.jsonl"))
 
     def _sample(self, asked: Asked, place: Path) -> None:
@@ -108,13 +108,13 @@ class Loop:
 
         sample(asked.answerer, examples, self.rounds.k, place / "samples.jsonl", about, count)
 
-    def _measure(self, asked: Asked, place: Path) -> None:
+    def measure(self, asked: Asked, place: Path) -> None:
         assert self.dev is not None
         self.say(f"{place.name}: dev")
         figures = asked.measure(examples_of(self.dev, self.rounds.dev_limit))
         replace_text(place / "dev.json", json.dumps(figures) + "\n")
 
-    def _select(self, records: Sequence[Record], before: Sequence[str], place: Path) -> dict[str, Any]:
+    def select(self, records: Sequence[Record], before: Sequence[str], place: Path) -> dict[str, Any]:
         """Writes ids.txt, drafts.jsonl and, last, selection.json."""
         done, rounds = place / "selection.json", self.rounds
         if done.exists():
@@ -144,7 +144,7 @@ class Loop:
             return "no growth"
         return "most rounds" if number >= self.rounds.most else None
 
-    def _train(self, start: Path, place: Path) -> Path:
+    def train(self, start: Path, place: Path) -> Path:
         """The new checkpoint's folder."""
         done = place / "trained.json"
         if not done.exists():
@@ -186,18 +186,23 @@ def run_rounds(
     recipe: RoundsRecipe, learner: Learner, *, base: Path, data: Path, dev: Path | None, out: Path, say: Say
 ) -> dict[str, Any]:
     """All rounds in the folder `out`, or the rest of them. Data and recipe must be those that it was begun with."""
+    begin(recipe, base=base, data=data, dev=dev, out=out)
+    return Loop(recipe.rounds, learner, base, data, dev, out.absolute(), say).run()
+
+
+def begin(recipe: RoundsRecipe, *, base: Path, data: Path, dev: Path | None, out: Path) -> None:
+    """Writes down what the run in `out` is. InputError where another was begun there, DataError for a bad line."""
     facts = {
         "recipe": asdict(recipe), "base": digests(base), "data": digest(data),
         "dev": None if dev is None else digest(dev),
     }  # fmt: skip
     check_same_run(out, facts)
     if not (out / "run.json").exists():
-        _check_ids(data)
+        _check_lines(data)
         begin_run(out, facts)
-    return Loop(recipe.rounds, learner, base, data, dev, out.absolute(), say).run()
 
 
-def _check_ids(data: Path) -> None:
+def _check_lines(data: Path) -> None:
     """Hours of sampling are not to end at a line that cannot be learned, nor at an id that means two lines."""
     seen: dict[str, int] = {}
     for example in checked(data):
