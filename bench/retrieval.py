@@ -37,9 +37,10 @@ from toolace_edge.train.examples import as_openai
 
 KS = (1, 4, 8)
 METHODS = {
-    "words": Weights(spellings=0, concepts=0),
-    "words, spellings": Weights(concepts=0),
-    "words, concepts": Weights(spellings=0),
+    "words": Weights(spellings=0, meanings=0),
+    "words, spellings": Weights(meanings=0),
+    "meanings": Weights(words=0, spellings=0),
+    "words, meanings": Weights(spellings=0),
     "all three (what ships)": Weights(),
 }
 EMBEDDED = {"token embeddings": embeddings.by_tokens, "hidden states": embeddings.by_states}

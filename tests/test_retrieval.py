@@ -8,21 +8,22 @@ import os
 import random
 import subprocess
 import sys
-from collections.abc import Iterable
+from importlib.resources import files
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from toolace_edge import formats, retrieval
-from toolace_edge.concepts import concepts
 from toolace_edge.engines.scripted import ScriptedEngine
 from toolace_edge.errors import BudgetError, InputError, ModelError, SchemaError
 from toolace_edge.evaluate import evaluate
+from toolace_edge.meanings import read, write
 from toolace_edge.messages import Answer, Message, Tool, ToolCall
 from toolace_edge.prompts import build_prompt
 from toolace_edge.retrieval import ToolIndex, Weights, parts_of, ranking
 from toolace_edge.session import Session
-from toolace_edge.terms import words
+from toolace_edge.terms import stem, words
 
 from .test_cli import failed, run
 from .test_evaluate import examples, line, scripted
@@ -82,7 +83,7 @@ def index() -> ToolIndex:
         ("stocks", "stock_price"),
         ("the wether in Oslo", "get_weather"),  # a slip
         ("which timezone", "timezone_of"),
-        ("will it rain", "get_weather"),  # what it is about
+        ("will it rain", "get_weather"),  # what words mean
         ("wake me", "setAlarm"),
     ],
 )
@@ -115,17 +116,42 @@ def test_scores_are_those_of_the_formula() -> None:
             total += weight * math.log(1 + (len(documents) - n + 0.5) / (n + 0.5)) * x / (retrieval.K1 + x)
         return total
 
-    def concepts_of(found: Iterable[str]) -> list[str]:
-        return [one for word in found for one in concepts().get(word, ())]
-
-    asked = {"cloud": 1.0, "zebra": 1.0}
-    about = [[concepts_of(field) for field in one] for one in fields]
-    expected = [
-        score(fields, asked, i) + score(about, dict.fromkeys(concepts_of(asked), 1.0), i) for i in range(len(tools))
-    ]
+    expected = [score(fields, {"cloud": 1.0, "zebra": 1.0}, i) for i in range(len(tools))]
     assert min(expected) < max(expected)
-    assert ToolIndex(tools).scores("a cloud and the zebra", Weights(spellings=0)) == pytest.approx(expected)
-    assert Weights().words == Weights().concepts == 1
+    words_alone = Weights(spellings=0, meanings=0)
+    assert ToolIndex(tools).scores("a cloud and the zebra", words_alone) == pytest.approx(expected)
+    assert Weights().words == Weights().spellings == 1
+
+
+def test_what_words_mean_counts_by_the_cosine_of_their_sums() -> None:
+    """Against the table itself: a stem's numbers, times what the field counts over the root of its length."""
+    with np.load(Path(str(files("toolace_edge.models"))) / "meanings.npz") as table:
+        rows = {word: row for row, word in enumerate(table["words"].tobytes().decode().split("\n"))}
+        vectors = table["vectors"].astype(np.float64) * table["factors"].astype(np.float64)[:, None]
+
+    def vector(**weights: float) -> np.ndarray:
+        total = sum(weight * vectors[rows[stem(word)]] for word, weight in weights.items())
+        return total / np.linalg.norm(total)
+
+    about = tool("rain_rain", "forecast umbrella umbrella", city=text("xyzzyplugh"))
+    asked = vector(sunny=1.0, tomorrow=retrieval.COMMON)
+    root = math.sqrt
+    offered = vector(rain=2 * 2 / root(2), forecast=2 / root(3), umbrella=2 * 2 / root(3), city=0.5)
+    both = [about, tool("quaffle")]
+    near, unknown = ToolIndex(both).scores("will it be sunny tomorrow", Weights(words=0, spellings=0))
+    assert near == pytest.approx(Weights().meanings * float(asked @ offered), abs=1e-3)
+    assert near > 1
+    assert unknown == 0
+
+
+def test_a_table_of_meanings_comes_back_as_it_was_written(tmp_path: Path) -> None:
+    vectors = np.random.default_rng(3).normal(size=(3, 8)).astype(np.float32) * [[1e-3], [1.0], [30.0]]
+    write(tmp_path / "m.npz", ["rain", "snow", "été"], vectors.astype(np.float32))
+    table = read(tmp_path / "m.npz")
+    mixed = vectors[0] * 2 + vectors[2] * 0.5
+    assert table.of({"rain": 2, "été": 0.5, "unheard": 9}) == pytest.approx(mixed / np.linalg.norm(mixed), abs=0.01)
+    assert not table.of({"unheard": 1}).any()
+    assert [path.name for path in tmp_path.iterdir()] == ["m.npz"]
 
 
 def test_the_same_request_gets_the_same_tools_in_catalogue_order(index: ToolIndex) -> None:
@@ -157,9 +183,9 @@ def test_scores_are_the_same_in_another_process() -> None:
 
 
 def test_equals_are_taken_in_catalogue_order() -> None:
-    alike = [tool(f"t{i}", "Water the plants.") for i in range(6)]
-    assert [one.name for one, _ in ToolIndex(alike).top("water the plants", 3)] == ["t0", "t1", "t2"]
-    assert [one.name for one, _ in ToolIndex(alike).top("xyzzy", 2)] == ["t0", "t1"]
+    alike = [tool(f"quaffle{i}", "Water the plants.") for i in range(6)]
+    assert [one.name for one, _ in ToolIndex(alike).top("water the plants", 3)] == ["quaffle0", "quaffle1", "quaffle2"]
+    assert [one.name for one, _ in ToolIndex(alike).top("xyzzy", 2)] == ["quaffle0", "quaffle1"]
 
 
 def test_a_conversation_leads_on_and_its_last_turn_leads(index: ToolIndex) -> None:

@@ -1,4 +1,4 @@
-"""Which of many tools a request is about: BM25F over their words, other spellings of these, and what they are about.
+"""Which of many tools a request is about: BM25F over their words, other spellings of these, and what they mean.
 
 BM25F (Robertson, Zaragoza and Taylor, 2004) weighs a word's occurrences by the field in which it stands, then lets them
 saturate once: a word in a tool's name says more than one in an enum's values, and the second says less than the first.
@@ -6,9 +6,9 @@ saturate once: a word in a tool's name says more than one in an enum's values, a
     x(t, d) = sum over fields f of  weight_f * count_f(t, d) / (1 - b + b * length_f(d) / mean length_f)
     score(q, d) = sum over terms t of  weight_q(t) * idf(t) * x / (k1 + x),   idf = ln(1 + (N - n + 0.5) / (n + 0.5))
 
-Concepts (concepts.py) are terms of their own, with the same formula. A word of the request that no tool has is looked
-for in other spellings. Everything is fixed: the same tools and the same conversation give the same scores, and equals
-stand in catalogue order. docs/retrieval.md says what each part is worth.
+How near request and tool are by what their words mean (meanings.py) is added to that. A word of the request that no
+tool has is looked for in other spellings. Everything is fixed: the same tools and the same conversation give the same
+scores, and equals stand in catalogue order. docs/retrieval.md says what each part is worth.
 """
 
 from __future__ import annotations
@@ -16,11 +16,13 @@ from __future__ import annotations
 import math
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
 
-from toolace_edge.concepts import concepts
+import numpy as np
+
+from toolace_edge.meanings import Vector, meanings
 from toolace_edge.messages import Message, Tool
 from toolace_edge.terms import joined, likeness, pieces, words
 
@@ -31,8 +33,7 @@ FIELD_WEIGHTS = (2.0, 2.0, 0.5, 0.5, 0.5)
 EARLIER = 0.7  # what a user's turn counts beside the next one
 COMMON = 0.5  # what a word of requests of any kind counts
 ALIKE = 0.4  # words with so much in common may be the same
-OF_A_PART = 2  # tools that each part of a request brings in
-OF_ALL = 0.25  # of the best score, what such a tool must have for the whole request
+OF_ALL = 0.25  # of the best score, what a tool that a part brings in must have for the whole request
 
 _BETWEEN_PARTS = re.compile(r"[.;?!]\s|\b(?:and|then|also|after that|next|finally)\b", re.IGNORECASE)
 
@@ -61,21 +62,21 @@ Query = Mapping[str, float]
 
 
 class Weights(NamedTuple):
-    """What the kinds of evidence count: the words themselves, other spellings of them, what they are about."""
+    """What the kinds of evidence count: the words themselves, other spellings of them, what they mean (a cosine)."""
 
     words: float = 1.0
-    spellings: float = 0.5
-    concepts: float = 1.0
+    spellings: float = 1.0
+    meanings: float = 20.0
 
 
 WEIGHTS = Weights()
 
 
 class Terms(NamedTuple):
-    """A tool's terms, by field in the order of FIELD_WEIGHTS."""
+    """What a tool is found by: its words by field, in the order of FIELD_WEIGHTS, and their meaning."""
 
     words: tuple[tuple[str, ...], ...]
-    concepts: tuple[tuple[str, ...], ...]
+    meaning: Vector
 
 
 class ToolIndex:
@@ -88,7 +89,7 @@ class ToolIndex:
         self.tools = tuple(tools)
         found = [(terms or terms_of)(tool) for tool in self.tools]
         self._words = _Bm25([one.words for one in found])
-        self._concepts = _Bm25([one.concepts for one in found])
+        self._meanings = np.array([one.meaning for one in found])
         self._by_piece = _by_piece(self._words.postings)
 
     def scores(self, request: str | Sequence[Message], weights: Weights = WEIGHTS) -> list[float]:
@@ -98,9 +99,12 @@ class ToolIndex:
         self._words.add(asked.words, weights.words, scores)
         if weights.spellings:
             self._words.add(asked.joined, weights.spellings, scores)
-            self._words.add(self._respelled(asked.words), weights.spellings, scores)
-        if weights.concepts:
-            self._concepts.add(_concepts_of(asked.words), weights.concepts, scores)
+            self._words.add(self._respelled(asked.words, self._words.postings), weights.spellings, scores)
+        if weights.meanings and self.tools:
+            meant = meanings().of({**self._respelled(asked.words, meanings()), **asked.words})
+            # Sums by row, not BLAS: equal tools get equal scores. Rounded, as the last digits are the processor's own.
+            for i, cosine in enumerate((self._meanings * meant).sum(axis=1).tolist()):
+                scores[i] += weights.meanings * max(0.0, round(cosine, 5))
         return scores
 
     def top(self, request: str | Sequence[Message], k: int) -> list[tuple[Tool, float]]:
@@ -118,17 +122,18 @@ class ToolIndex:
         found: list[int] = []
         for part in parts if len(parts) > 1 else ():
             of_part = self.scores(part)
-            first = (i for i in ranking(of_part)[:OF_A_PART] if of_part[i] > 0 and scores[i] >= least)
-            found += (i for i in first if i not in chosen and i not in found)
+            first = ranking(of_part)[0]
+            if of_part[first] > 0 and scores[first] >= least and first not in (*chosen, *found):
+                found.append(first)
             if len(found) >= k:  # as a long text has many parts
                 break
-        return chosen + found[:k]
+        return chosen + found
 
-    def _respelled(self, query: Query) -> dict[str, float]:
-        """For words of the query that no tool has, those of the tools that are spelled much like them."""
+    def _respelled(self, query: Query, known: Container[str]) -> dict[str, float]:
+        """For words of the query that are not `known`, those of the tools that are spelled much like them."""
         found: dict[str, float] = {}
         for word, weight in query.items():
-            if word in self._words.postings or word in _COMMON:
+            if word in known or word in _COMMON:
                 continue
             for other in dict.fromkeys(chain.from_iterable(self._by_piece.get(one, ()) for one in pieces(word))):
                 if (like := likeness(word, other)) >= ALIKE:
@@ -212,19 +217,19 @@ def _turns(request: str | Sequence[Message]) -> list[str]:
     return [request] if isinstance(request, str) else [one.content for one in request if one.role == "user"]
 
 
-def _concepts_of(query: Query) -> dict[str, float]:
-    """Each concept counts as the most important of its words."""
-    found: dict[str, float] = {}
-    for word, weight in query.items():
-        for concept in concepts().get(word, ()):
-            found[concept] = max(found.get(concept, 0.0), weight)
-    return found
-
-
 def terms_of(tool: Tool) -> Terms:
     """What a tool is found by."""
     fields = tuple(tuple(words(text)) for text in texts(tool))
-    return Terms(fields, tuple(tuple(one for word in field for one in concepts().get(word, ())) for field in fields))
+    return Terms(fields, meanings().of(meant_by(fields)))
+
+
+def meant_by(fields: Sequence[Sequence[str]]) -> dict[str, float]:
+    """What each word counts for a tool's meaning: a long description does not drown its name."""
+    found: dict[str, float] = defaultdict(float)
+    for field, weight in zip(fields, FIELD_WEIGHTS, strict=True):
+        for word in field:
+            found[word] += weight / math.sqrt(len(field))
+    return found
 
 
 def texts(tool: Tool) -> tuple[str, str, str, str, str]:

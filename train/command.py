@@ -126,6 +126,30 @@ def mean(runs: tuple[Path, ...], out: Path, on_grid: bool) -> None:
     write_mean(runs, out, on_grid=on_grid)
 
 
+@train.command(short_help="Train the word vectors of retrieval.")
+@click.argument("data", nargs=-1, required=True, type=_file)
+@click.option("--base", type=_folder, required=True, metavar="FOLDER", help="The model whose embeddings they begin as.")
+@click.option(
+    "--out", type=click.Path(dir_okay=False, path_type=Path), required=True, metavar="FILE", help="The table, .npz."
+)
+@click.option("--vocabulary", default=16000, show_default=True, type=click.IntRange(1), help="Words, the commonest.")
+@click.option("--width", default=128, show_default=True, type=click.IntRange(1), help="Numbers a word.")
+@click.option("--steps", default=600, show_default=True, type=click.IntRange(1), help="Updates of the vectors.")
+@click.option("--seed", default=1, show_default=True, help="Of the order.")
+def meanings(data: tuple[Path, ...], **options: Any) -> None:
+    """Learn from the lines of DATA which words of requests and of tools mean the same (docs/retrieval.md).
+
+    \b
+    Example:
+      toolace-edge train lines --count 40000 --out bank.jsonl
+      toolace-edge train meanings train.jsonl.gz bank.jsonl --base runs/small/hf --out meanings.npz
+    """
+    _need_torch()
+    from .meanings import train_meanings
+
+    train_meanings(data, **options)
+
+
 @train.command(short_help="Train any model in a Hugging Face folder, or resume.")
 @click.argument("recipe")
 @click.option("--base", type=_folder, required=True, metavar="FOLDER", help="The model: Llama, Qwen, Mistral ...")
