@@ -1,16 +1,25 @@
-"""Whether llama.cpp may use AMX is found out once, by a child process."""
+"""Whether llama.cpp may use AMX is found out once, by a child process; where it does, nobody disturbs its tiles."""
 
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
 import sys
+import threading
+import time
+from importlib.resources import files
+from pathlib import Path
 
 import pytest
 
-from toolace_edge.engines import amx
+from toolace_edge.engines import amx, llama_cpp
 from toolace_edge.engines.gguf_header import read_header
+from toolace_edge.engines.llama_native import native
+from toolace_edge.engines.own_thread import OwnThread
 
 pytest.importorskip("llama_cpp")
+NANO = Path(str(files("toolace_edge.models"))) / "nano.gguf"
 CRASH = "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)"
 
 
@@ -57,3 +66,59 @@ def test_the_probe_runs_a_quantized_model_here(tmp_path):
     (tmp_path / "probe.gguf").write_bytes(amx.probe_model())
     assert read_header(tmp_path / "probe.gguf").quantized
     assert amx._probe() is True
+
+
+def test_with_amx_the_model_runs_in_a_thread_that_nothing_else_runs_in(monkeypatch):
+    seen = []
+
+    def watched(context, batch):
+        seen.append(threading.get_ident())
+        return decode(context, batch)
+
+    decode = native().llama_decode
+    monkeypatch.setattr(native(), "llama_decode", watched)
+    monkeypatch.setattr(llama_cpp, "has_amx", lambda: False)
+    with llama_cpp.LlamaCppEngine(NANO) as plain:
+        expected = plain.forward(range(300, 340), 3)
+    assert set(seen) == {threading.get_ident()}
+    monkeypatch.setattr(llama_cpp, "has_amx", lambda: True)
+    with llama_cpp.LlamaCppEngine(NANO, repack=True) as engine:
+        assert (engine.forward(range(300, 340), 3) == expected).all()
+        with pytest.raises(ValueError, match="rewind"):
+            engine.rewind(99)
+    assert len(set(seen)) == 2
+
+
+def test_an_interrupt_is_raised_once_the_call_has_ended():
+    ended = []
+
+    def interrupted() -> None:
+        signal.raise_signal(signal.SIGINT)  # for the main thread, which waits
+        time.sleep(0.2)
+        ended.append(True)
+
+    own = OwnThread()
+    with pytest.raises(KeyboardInterrupt):
+        own.run(interrupted)
+    assert ended
+    with pytest.raises(ZeroDivisionError):
+        own.run(divmod, 1, 0)
+    own.close()
+
+
+@pytest.mark.slow
+def test_others_who_use_amx_in_the_same_thread_change_nothing():
+    """In a process of its own, as the fault would end it. On a CPU without AMX it cannot fail."""
+    pytest.importorskip("torch")
+    script = f"""
+import torch
+from toolace_edge.engines.llama_cpp import LlamaCppEngine
+with LlamaCppEngine({str(NANO)!r}, threads=1) as engine:
+    before = engine.forward(range(300, 400), 9)
+    square = torch.ones(512, 512, dtype=torch.bfloat16)
+    square @ square
+    engine.rewind(0)
+    assert (engine.forward(range(300, 400), 9) == before).all()
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

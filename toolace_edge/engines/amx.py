@@ -66,6 +66,11 @@ def amx_finding() -> AmxFinding:
     return AmxFinding(False, "llama.cpp as compiled here crashes on this CPU's AMX, so it must not use it.", _CURE)
 
 
+def has_amx() -> bool:
+    """Whether this CPU has AMX."""
+    return bool(_amx_flags())
+
+
 def _amx_flags() -> list[str]:
     """The CPU's AMX features as Linux names them. Other systems' compilers do not have the fault."""
     try:

@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from toolace_edge.engines.amx import amx_finding
+from toolace_edge.engines.amx import amx_finding, has_amx
 from toolace_edge.engines.base import DEFAULT_CHUNK, check_forward, chunks, default_threads
 from toolace_edge.engines.cache_file import read_cache, weights_sha256, write_cache
 from toolace_edge.engines.gguf_header import GgufHeader, read_header
 from toolace_edge.engines.llama_native import forget_log, last_words, native
 from toolace_edge.engines.llama_vocabulary import open_vocabulary
+from toolace_edge.engines.own_thread import OwnThread
 from toolace_edge.engines.turns import Turns
 from toolace_edge.errors import BudgetError, Cancelled, EngineError, ModelError
 
@@ -69,6 +70,7 @@ class LlamaCppEngine:
         self._tokens: list[int] = []
         self.turns = Turns()
         self.cancelled: Callable[[], bool] | None = None
+        self._thread: OwnThread | None = None
         with ExitStack() as stack:
             self._model = self._open_model(stack, header, repack)
             self._n_ctx = self._choose_n_ctx(n_ctx)
@@ -88,6 +90,9 @@ class LlamaCppEngine:
         if repack is None:
             repack = not header.quantized or amx_finding().usable
         parameters.use_extra_bufts = repack
+        if repack and header.quantized and has_amx():
+            self._thread = OwnThread()
+            stack.callback(self._thread.close)
         forget_log()
         model = self._native.llama_model_load_from_file(str(self._path).encode(), parameters)
         if not model:
@@ -196,13 +201,19 @@ class LlamaCppEngine:
         abortable = self.cancelled is not None and (self._always_abortable or count >= _LONG_PART)
         callback = self._abort if abortable else self._no_abort
         self._native.llama_set_abort_callback(self._context, callback, None)
-        status = self._native.llama_decode(self._context, self._batch)
+        status = self._run_batch()
         if status != 0:
             self._native.llama_memory_seq_rm(self._memory, _SEQUENCE, start, -1)
             if status == _ABORTED:
                 raise Cancelled("Cancelled while the model was running.")
             raise EngineError(f"llama.cpp could not run {count} tokens (status {status}){last_words()}.")
         self._tokens.extend(int(token) for token in part)
+
+    def _run_batch(self) -> int:
+        """What llama.cpp says of it."""
+        decode, context, batch = self._native.llama_decode, self._context, self._batch
+        status: int = decode(context, batch) if self._thread is None else self._thread.run(decode, context, batch)
+        return status
 
     def rewind(self, length: int) -> None:
         if not 0 <= length <= len(self._tokens):
