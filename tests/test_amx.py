@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import threading
-import time
 from importlib.resources import files
 from pathlib import Path
 
@@ -16,7 +14,6 @@ import pytest
 from toolace_edge.engines import amx, llama_cpp
 from toolace_edge.engines.gguf_header import read_header
 from toolace_edge.engines.llama_native import native
-from toolace_edge.engines.own_thread import OwnThread
 
 pytest.importorskip("llama_cpp")
 NANO = Path(str(files("toolace_edge.models"))) / "nano.gguf"
@@ -87,23 +84,6 @@ def test_with_amx_the_model_runs_in_a_thread_that_nothing_else_runs_in(monkeypat
         with pytest.raises(ValueError, match="rewind"):
             engine.rewind(99)
     assert len(set(seen)) == 2
-
-
-def test_an_interrupt_is_raised_once_the_call_has_ended():
-    ended = []
-
-    def interrupted() -> None:
-        signal.raise_signal(signal.SIGINT)  # for the main thread, which waits
-        time.sleep(0.2)
-        ended.append(True)
-
-    own = OwnThread()
-    with pytest.raises(KeyboardInterrupt):
-        own.run(interrupted)
-    assert ended
-    with pytest.raises(ZeroDivisionError):
-        own.run(divmod, 1, 0)
-    own.close()
 
 
 @pytest.mark.slow
