@@ -86,6 +86,30 @@ def test_with_amx_the_model_runs_in_a_thread_that_nothing_else_runs_in(monkeypat
     assert len(set(seen)) == 2
 
 
+@pytest.mark.skipif(os.name == "nt", reason="signals")
+def test_an_interrupt_is_raised_once_the_call_has_ended():
+    """In a process of its own, whose main thread has long been waiting when the signal comes."""
+    script = """
+import signal, threading, time
+from toolace_edge.engines.own_thread import OwnThread
+
+def interrupt():
+    time.sleep(0.5)
+    signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+    time.sleep(0.5)
+    ended.append(True)
+
+ended = []
+try:
+    OwnThread().run(interrupt)
+except KeyboardInterrupt:
+    assert ended
+    print("interrupted")
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "interrupted\n", "")
+
+
 @pytest.mark.slow
 def test_others_who_use_amx_in_the_same_thread_change_nothing():
     """In a process of its own, as the fault would end it. On a CPU without AMX it cannot fail."""
