@@ -88,7 +88,10 @@ def test_with_amx_the_model_runs_in_a_thread_that_nothing_else_runs_in(monkeypat
 
 @pytest.mark.skipif(os.name == "nt", reason="signals")
 def test_an_interrupt_is_raised_once_the_call_has_ended():
-    """In a process of its own, whose main thread has long been waiting when the signal comes."""
+    """In a process of its own, whose main thread has long been waiting when the signal comes.
+
+    A shell's background job ignores interrupts, and so do its children: hence the handler.
+    """
     script = """
 import signal, threading, time
 from toolace_edge.engines.own_thread import OwnThread
@@ -100,6 +103,7 @@ def interrupt():
     ended.append(True)
 
 ended = []
+signal.signal(signal.SIGINT, signal.default_int_handler)
 try:
     OwnThread().run(interrupt)
 except KeyboardInterrupt:
