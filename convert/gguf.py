@@ -46,6 +46,7 @@ _PARTS = {
     "mlp.up_proj": "ffn_up",
     "mlp.down_proj": "ffn_down",
 }
+_AT_ONCE = 1 << 24  # weights that are rounded together
 _ENDS = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output"}
 
 
@@ -204,6 +205,9 @@ def _stored(values: NDArray[np.float32], kind: str) -> NDArray[Any]:
         if not np.isfinite(halves).all():
             raise ModelError("A weight is too large for f16.", hint="Convert to bf16 or f32.")
         return halves
-    bits = values.view(np.uint32)
-    to_even = np.uint32(0x7FFF) + (bits >> np.uint32(16) & np.uint32(1))
-    return np.asarray((bits + to_even) >> np.uint32(16), np.uint16)
+    bits, upper = values.reshape(-1).view(np.uint32), np.empty(values.shape, np.uint16)
+    for start in range(0, bits.size, _AT_ONCE):  # as the sums take as much again, and an embedding gigabytes
+        part = bits[start : start + _AT_ONCE]
+        to_even = np.uint32(0x7FFF) + (part >> np.uint32(16) & np.uint32(1))
+        upper.reshape(-1)[start : start + _AT_ONCE] = (part + to_even) >> np.uint32(16)
+    return upper

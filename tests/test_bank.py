@@ -193,6 +193,8 @@ def test_lines_are_training_lines_and_the_same_again(tmp_path: Path) -> None:
     out = tmp_path / "lines.jsonl"
     assert CliRunner().invoke(cli, [*command, "--out", str(out)]).exit_code == 0
     assert out.read_text(encoding="utf-8") == result.stdout
+    along = CliRunner().invoke(cli, ["train", "lines", "--count", "60"])  # to be put into one file with these
+    assert not {example.id for example in examples} & {json.loads(line)["id"] for line in along.stdout.splitlines()}
 
 
 def test_a_bank_without_requests_is_an_error(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from tests.checkpoints import FAMILIES, write_checkpoint
 from tests.tiny import tiny_tokenizer_json
 
 pytest.importorskip("llama_cpp")
+gguf = pytest.importorskip("gguf")
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
@@ -163,6 +164,17 @@ def test_half_precision_logits_are_near_those_of_transformers(kind, tolerance, c
         rows = engine.forward(ids, n_logits=64)
     expected = reference(checkpoints["nano"], ids)
     assert np.abs(rows - expected).max() <= tolerance * expected.std()
+
+
+def test_bf16_is_rounded_as_the_gguf_library_does_wherever_the_parts_end(checkpoints, tmp_path, monkeypatch):
+    monkeypatch.setattr("toolace_edge.convert.gguf._AT_ONCE", 1000)
+    files = (convert_gguf(checkpoints["nano"], tmp_path / f"{kind}.gguf", kind=kind, name="n") for kind in ("f32", "bf16"))
+    whole, rounded = ({one.name: one for one in gguf.GGUFReader(file).tensors} for file in files)
+    kind = gguf.GGMLQuantizationType.BF16
+    matrices = [name for name, one in rounded.items() if one.tensor_type == kind]
+    assert max(whole[name].data.size for name in matrices) > 1000
+    for name in matrices:
+        assert np.array_equal(rounded[name].data, gguf.quantize(whole[name].data, kind)), name
 
 
 @pytest.mark.parametrize("shape", ["nano", "wide"])

@@ -31,7 +31,9 @@ def run(files: Sequence[Path], out: Path | None, count: int, no_call: float, see
         raise InputError("No tool in these files has a request: a line that starts with `? `.")
     for lack in (lack for family in families for lack in unwritten(family)):
         click.echo(f"lacks: {lack}", err=True)
-    drawn = (json.dumps(record, ensure_ascii=False) + "\n" for record in records(families, count, no_call, seed))
+    of = "+".join(file.stem.strip() for file in files) or "bank"  # as lines of several banks may stand in one file
+    made = records(families, count, no_call, seed, of)
+    drawn = (json.dumps(record, ensure_ascii=False) + "\n" for record in made)
     if out is None:
         sys.stdout.writelines(drawn)
     else:
@@ -39,7 +41,9 @@ def run(files: Sequence[Path], out: Path | None, count: int, no_call: float, see
         click.echo(f"{out}: {count} lines from {sum(len(family.tools) for family in families)} tools", err=True)
 
 
-def records(families: Sequence[Family], count: int, no_call: float, seed: int) -> Iterator[dict[str, Any]]:
+def records(
+    families: Sequence[Family], count: int, no_call: float, seed: int, of: str
+) -> Iterator[dict[str, Any]]:
     """`count` lines; `no_call` of them ask for what no tool of theirs does, where such a request is written."""
     rng = random.Random(seed)
     bank = Bank(families, ValueMaker(rng, *_free_text(families)))
@@ -49,7 +53,7 @@ def records(families: Sequence[Family], count: int, no_call: float, seed: int) -
         tools = [family.tools[name].tool for family, name in shown]
         rng.shuffle(tools)
         example = unasked or bank.asked(shown)
-        yield _record(Example("bank", tuple(tools), example.messages, example.calls, f"bank/{seed}/{number}"))
+        yield _record(Example("bank", tuple(tools), example.messages, example.calls, f"{of}/{seed}/{number}"))
 
 
 def _record(example: Example) -> dict[str, Any]:

@@ -118,12 +118,29 @@ def mean(runs: tuple[Path, ...], out: Path, on_grid: bool) -> None:
     """
     if len(runs) < 2:
         raise click.UsageError("A mean needs two runs at least.")
-    if out.exists():
-        raise click.BadParameter(f"{out} is there already.", param_hint="--out")
     _need_torch()
     from .mean import write_mean
 
     write_mean(runs, out, on_grid=on_grid)
+
+
+@train.command(short_help="The bundled model as a folder to train on from.")
+@click.argument("gguf", type=_file, required=False, metavar="[FILE]")
+@click.option("--out", type=click.Path(path_type=Path), required=True, metavar="FOLDER", help="A Hugging Face folder.")
+def unpack(gguf: Path | None, out: Path) -> None:
+    """Write the bundled model, or FILE, a .gguf that came of it, as a checkpoint that can be trained on.
+
+    \b
+    Example:
+      toolace-edge train unpack --out runs/nano
+      toolace-edge train tune bundled --base runs/nano --data train.jsonl --out runs/mine
+    """
+    _need_torch()
+    from toolace_edge.registry import bundled
+
+    from .unpack import unpack_gguf
+
+    unpack_gguf(gguf or bundled()["nano-gguf"].path, out)
 
 
 @train.command(short_help="Train the word vectors of retrieval.")
@@ -159,7 +176,8 @@ def meanings(data: tuple[Path, ...], **options: Any) -> None:
 @click.option("--drafts", type=_file, metavar="FILE", help="The model's own drafts, to learn refinement from.")
 @click.option("--only", type=_file, metavar="FILE", help="Ids of the lines to learn from.")
 def tune(recipe: str, **options: Any) -> None:
-    """Train the model in --base on tool calls as RECIPE says (a .toml file, or lora or full, which come along).
+    """Train the model in --base on tool calls as RECIPE says (a .toml file, or lora, full or
+    bundled, which come along).
 
     The lines are shown as the runtime will show them. Several GPUs or machines: accelerate launch
     -m toolace_edge.train tune ...; killed, the same command goes on.

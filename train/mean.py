@@ -15,6 +15,7 @@ from toolace_edge.errors import InputError
 
 from .model import load_checkpoint, to_hugging_face
 from .optim import q4_0
+from .run_files import whole_folder
 
 _BESIDE = ("tokenizer.json", "tokenizer_config.json")
 
@@ -35,10 +36,7 @@ def write_mean(runs: Sequence[Path], out: Path, *, on_grid: bool) -> None:
     for key in (key for key in found[0][1] if key.startswith("masters/")):
         whole = torch.stack([tensors[key].float() for _, tensors, _ in found]).mean(0)
         mean[key.removeprefix("masters/")] = q4_0(whole) if on_grid and whole.ndim == 2 else whole
-    aside = out.with_name(f".{out.name}.part")
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
-    to_hugging_face(mean, config, aside)
-    for name in _BESIDE:
-        shutil.copy(runs[0] / "hf" / name, aside)
-    aside.replace(out)
+    with whole_folder(out) as folder:
+        to_hugging_face(mean, config, folder)
+        for name in _BESIDE:
+            shutil.copy(runs[0] / "hf" / name, folder)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +56,21 @@ def replace_text(file: Path, text: str) -> None:
     part = file.with_name(f".{file.name}.part")
     part.write_text(text, "utf-8")
     part.replace(file)
+
+
+@contextmanager
+def whole_folder(out: Path) -> Iterator[Path]:
+    """A folder to fill, which is `out` once all is in it. InputError where `out` is there already."""
+    if out.exists():
+        raise InputError(f"{out} is there already.", hint="Give another --out, or remove it.")
+    aside = out.with_name(f".{out.name}.part")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    try:
+        yield aside
+        aside.replace(out)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def read_json(file: Path) -> dict[str, Any]:
