@@ -168,7 +168,9 @@ def test_half_precision_logits_are_near_those_of_transformers(kind, tolerance, c
 
 def test_bf16_is_rounded_as_the_gguf_library_does_wherever_the_parts_end(checkpoints, tmp_path, monkeypatch):
     monkeypatch.setattr("toolace_edge.convert.gguf._AT_ONCE", 1000)
-    files = (convert_gguf(checkpoints["nano"], tmp_path / f"{kind}.gguf", kind=kind, name="n") for kind in ("f32", "bf16"))
+    files = (
+        convert_gguf(checkpoints["nano"], tmp_path / f"{kind}.gguf", kind=kind, name="n") for kind in ("f32", "bf16")
+    )
     whole, rounded = ({one.name: one for one in gguf.GGUFReader(file).tensors} for file in files)
     kind = gguf.GGMLQuantizationType.BF16
     matrices = [name for name, one in rounded.items() if one.tensor_type == kind]

@@ -25,7 +25,9 @@ from toolace_edge.train.model import from_hugging_face  # noqa: E402
 from toolace_edge.train.unpack import unpack_gguf  # noqa: E402
 
 MODELS = Path(str(files("toolace_edge.models")))
-TEXT = '<|begin|><|tool|>get_weather: Wie ist das Wetter?\n<|user|>in Köln, 東京 🙂 at 12:30<|call|>{"name":"get_weather"}'
+TEXT = (
+    '<|begin|><|tool|>get_weather: Wie ist das Wetter?\n<|user|>in Köln, 東京 🙂 at 12:30<|call|>{"name":"get_weather"}'
+)
 
 
 def test_what_was_converted_comes_back_as_it_was(tmp_path: Path) -> None:

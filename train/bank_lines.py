@@ -41,9 +41,7 @@ def run(files: Sequence[Path], out: Path | None, count: int, no_call: float, see
         click.echo(f"{out}: {count} lines from {sum(len(family.tools) for family in families)} tools", err=True)
 
 
-def records(
-    families: Sequence[Family], count: int, no_call: float, seed: int, of: str
-) -> Iterator[dict[str, Any]]:
+def records(families: Sequence[Family], count: int, no_call: float, seed: int, of: str) -> Iterator[dict[str, Any]]:
     """`count` lines; `no_call` of them ask for what no tool of theirs does, where such a request is written."""
     rng = random.Random(seed)
     bank = Bank(families, ValueMaker(rng, *_free_text(families)))
