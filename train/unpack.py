@@ -1,6 +1,6 @@
 """A model in a GGUF file back to the checkpoint that it can be trained on from.
 
-The bundled model travels as a GGUF file alone. Its weights come back as what they were rounded to, in float32, so the
+The bundled model is there in its quantized forms alone. Its weights come back as what they were rounded to, so the
 checkpoint answers as the file does.
 """
 
