@@ -46,8 +46,8 @@ _PARTS = {
     "mlp.up_proj": "ffn_up",
     "mlp.down_proj": "ffn_down",
 }
-_AT_ONCE = 1 << 24  # weights that are rounded together
 _ENDS = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output"}
+_AT_ONCE = 1 << 24  # weights that are rounded together
 
 
 def convert_gguf(
