@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ from toolace_edge.train.recipes import (
     read_rounds,
     read_tune,
 )
-from toolace_edge.train.supervised import read_lines, render
+from toolace_edge.train.supervised import Row, read_lines, render
 
 # --- recipes -------------------------------------------------------------------------------------------------------
 
@@ -245,6 +246,17 @@ def test_all_weights_are_trained_and_keep_the_bases_type(tmp_path: Path, monkeyp
     for name, weight in before.items():
         assert after[name].dtype == weight.dtype
         assert not np.array_equal(after[name], weight), name
+
+
+def test_rows_computed_together_are_alike_in_length_and_each_comes_once_a_pass() -> None:
+    any_base = pytest.importorskip("toolace_edge.train.any_base")
+    lengths = [9, 2, 30, 4, 17, 8, 25, 3, 12, 5, 21, 6]
+    training = replace(read_tune(find_recipe("full")).training, epochs=2, batch=4, micro_batch=2)
+    order = any_base._order([Row([0] * n, 1) for n in lengths], training)
+    steps = [[lengths[i] for i in order[start : start + 4]] for start in range(0, len(order), 4)]
+    assert all(step == sorted(step) for step in steps)
+    assert sorted(order[:12]) == sorted(order[12:]) == list(range(12))
+    assert order[:12] != order[12:]  # a step's rows are drawn anew
 
 
 @pytest.mark.slow

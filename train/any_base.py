@@ -24,7 +24,7 @@ import random
 import shutil
 import sys
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -64,7 +64,7 @@ def tune(
     fmt, length = formats.get(recipe.rendering.format), min(recipe.rendering.length, n_ctx)
     vocabulary = _vocabulary(base)
     lines = read_lines(data, vocabulary, fmt, length, drafts=drafts, only=only)
-    dev_lines = None if dev is None else read_lines(dev, vocabulary, fmt, length)
+    dev_rows = None if dev is None else read_lines(dev, vocabulary, fmt, length).rows
     arguments = _arguments(recipe.training, out, len(lines.rows), dev is not None)
     if arguments.process_index == 0:
         _say(f"{len(lines.rows)} rows ({lines.drafts} refinements), {lines.too_long} too long; "
@@ -72,8 +72,8 @@ def tune(
     transformers.set_seed(recipe.training.seed)
     model = _model(base, recipe)
     trainer = _Trainer(
-        model, arguments, data_collator=_collate, train_dataset=_Rows(lines.rows, _order(lines, recipe.training)),
-        eval_dataset=None if dev_lines is None else _Rows(dev_lines.rows, range(len(dev_lines.rows))),
+        model, arguments, data_collator=_collate, train_dataset=_Rows(lines.rows, _order(lines.rows, recipe.training)),
+        eval_dataset=None if dev_rows is None else _Rows(dev_rows, _by_length(dev_rows, range(len(dev_rows)))),
     )  # fmt: skip
     trainer.remove_callback(transformers.PrinterCallback)
     trainer.add_callback(_Keeper(out, trainer.accelerator.wait_for_everyone))
@@ -135,13 +135,20 @@ def _log_entry(logs: Mapping[str, Any]) -> dict[str, Any]:
     return entry if len(entry) > 1 else {}
 
 
-def _order(lines: Lines, training: Training) -> list[int]:
-    """Which row comes when: every row once before any comes again; `batch` of them a step."""
-    wanted, rng = _steps(training, len(lines.rows)) * training.batch, random.Random(training.seed)
-    order: list[int] = []
-    while len(order) < wanted:
-        order += rng.sample(range(len(lines.rows)), len(lines.rows))
-    return order[:wanted]
+def _order(rows: Sequence[Row], training: Training) -> list[int]:
+    """Which row comes when: every row once before any comes again; `batch` of them a step, the short ones first, so
+    that those which are computed together need little padding.
+    """
+    wanted, rng = _steps(training, len(rows)) * training.batch, random.Random(training.seed)
+    drawn: list[int] = []
+    while len(drawn) < wanted:
+        drawn += rng.sample(range(len(rows)), len(rows))
+    steps = (drawn[start : start + training.batch] for start in range(0, wanted, training.batch))
+    return [i for step in steps for i in _by_length(rows, step)]
+
+
+def _by_length(rows: Sequence[Row], which: Iterable[int]) -> list[int]:
+    return sorted(which, key=lambda i: len(rows[i].ids))
 
 
 def _steps(training: Training, rows: int) -> int:
