@@ -20,7 +20,7 @@ from tokenizers import Tokenizer  # noqa: E402
 from tests.checkpoints import write_checkpoint  # noqa: E402
 from tests.tiny import tiny_tokenizer_json  # noqa: E402
 from toolace_edge.convert.gguf import convert_gguf  # noqa: E402
-from toolace_edge.errors import ModelError  # noqa: E402
+from toolace_edge.errors import DataError, InputError, ModelError  # noqa: E402
 from toolace_edge.formats.compact import SPECIAL_TOKENS  # noqa: E402
 from toolace_edge.train.base import make_base  # noqa: E402
 from toolace_edge.train.base_gguf import read_base  # noqa: E402
@@ -96,6 +96,20 @@ def test_the_folder_holds_a_checkpoint_and_its_tokenizer(base_file: Path, data: 
         assert tokenizer.decode(tokenizer.encode(text).ids) == text
     oracle = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "out", dtype=torch.float32)
     assert torch.equal(oracle.model.embed_tokens.weight, state["embed.weight"])
+
+
+def test_a_base_that_cannot_be_made_leaves_no_folder_and_one_that_is_there_is_kept(
+    base_file: Path, data: Path, tmp_path: Path
+) -> None:
+    bad = tmp_path / "bad.jsonl"
+    bad.write_text("{}\n", "utf-8")
+    with pytest.raises(DataError):
+        make_base(base_file, bad, [], tmp_path / "out", vocab_size=300, layers=2, ffn=32)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["bad.jsonl", "train.jsonl"]
+    (tmp_path / "out").mkdir()
+    with pytest.raises(InputError, match="is there already"):
+        make_base(base_file, data, [], tmp_path / "out", vocab_size=300, layers=2, ffn=32)
+    assert not any((tmp_path / "out").iterdir())
 
 
 def test_json_punctuation_is_a_token_of_its_own_but_for_the_joints() -> None:

@@ -27,6 +27,7 @@ from .cut_vocabulary import cut_embedding, cut_vocabulary, kept_merges, smollm_t
 from .examples import Example, read_examples
 from .model import Llama, to_hugging_face
 from .nano import tokenizer_texts
+from .run_files import whole_folder
 from .tokenizer import save_tokenizer
 
 N_CTX = 2048
@@ -36,21 +37,22 @@ MORE_CHARACTERS = 20_000_000  # of other texts; enough to rank tokens
 def make_base(
     gguf: Path, data: Path, more: Sequence[Path], out: Path, *, vocab_size: int, layers: int, ffn: int, seed: int = 1
 ) -> None:
-    """Writes the folder `out`. `more` are other texts that tokens should serve (.gz, one a line), each as much as the
-    rest.
+    """Writes the folder `out`, all of it or nothing. `more` are other texts that tokens should serve (.gz, one a line),
+    each as much as the rest.
     """
-    base = read_base(gguf)
-    tokenizer, origin = _vocabulary(base, data, more, vocab_size)
-    state = {**base.state, "embed.weight": cut_embedding(base.state["embed.weight"], base.tokens, origin)}
-    config = replace(base.config, vocab_size=tokenizer.get_vocab_size(), n_ctx=N_CTX)
-    model = Llama(config)
-    model.load_state_dict(state)
-    reader = Reader(model.bfloat16(), _calibration(data, tokenizer, random.Random(seed)))
-    click.echo(f"{config.n_layers} layers, loss {reader.loss(range(config.n_layers)):.3f}", err=True)
-    kept = layers_to_keep(reader, layers, lambda text: click.echo(text, err=True))
-    config, state = cut(config, state, kept, reader.channels(kept), ffn)
-    to_hugging_face(state, config, out)
-    save_tokenizer(tokenizer, out)
+    with whole_folder(out) as folder:
+        base = read_base(gguf)
+        tokenizer, origin = _vocabulary(base, data, more, vocab_size)
+        state = {**base.state, "embed.weight": cut_embedding(base.state["embed.weight"], base.tokens, origin)}
+        config = replace(base.config, vocab_size=tokenizer.get_vocab_size(), n_ctx=N_CTX)
+        model = Llama(config)
+        model.load_state_dict(state)
+        reader = Reader(model.bfloat16(), _calibration(data, tokenizer, random.Random(seed)))
+        click.echo(f"{config.n_layers} layers, loss {reader.loss(range(config.n_layers)):.3f}", err=True)
+        kept = layers_to_keep(reader, layers, lambda text: click.echo(text, err=True))
+        config, state = cut(config, state, kept, reader.channels(kept), ffn)
+        to_hugging_face(state, config, folder)
+        save_tokenizer(tokenizer, folder)
     size = sum(tensor.numel() for tensor in state.values())
     click.echo(f"{out}: {size / 1e6:.1f} M parameters, layers {kept}", err=True)
 
