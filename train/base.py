@@ -38,7 +38,7 @@ def make_base(
     gguf: Path, data: Path, more: Sequence[Path], out: Path, *, vocab_size: int, layers: int, ffn: int, seed: int = 1
 ) -> None:
     """Writes the folder `out`, all of it or nothing. `more` are other texts that tokens should serve (.gz, one a line),
-    each as much as the rest.
+    each as much as the rest. InputError where `out` is there already.
     """
     with whole_folder(out) as folder:
         base = read_base(gguf)

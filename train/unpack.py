@@ -19,17 +19,19 @@ from .tokenizer import save_tokenizer
 
 
 def unpack_gguf(gguf: Path, out: Path) -> None:
-    """Writes the Hugging Face folder `out`. ModelError where the file is not of the bundled model's kind."""
-    base = read_base(gguf)
-    vocab = {token: i for i, token in enumerate(base.tokens)}
-    missing = [token for token in compact.SPECIAL_TOKENS if token not in vocab]
-    if missing:
-        raise ModelError(
-            f"{gguf}: has no token {missing[0]}; only models of our own format can be unpacked.",
-            hint="Train others from the Hugging Face folder that they were converted from.",
-        )
-    tokenizer = smollm_tokenizer(vocab, base.merges)
-    tokenizer.add_special_tokens(list(compact.SPECIAL_TOKENS))
+    """Writes the Hugging Face folder `out`. ModelError where the file is not of the bundled model's kind, InputError
+    where `out` is there already.
+    """
     with whole_folder(out) as folder:
+        base = read_base(gguf)
+        vocab = {token: i for i, token in enumerate(base.tokens)}
+        missing = [token for token in compact.SPECIAL_TOKENS if token not in vocab]
+        if missing:
+            raise ModelError(
+                f"{gguf}: has no token {missing[0]}; only models of our own format can be unpacked.",
+                hint="Train others from the Hugging Face folder that they were converted from.",
+            )
+        tokenizer = smollm_tokenizer(vocab, base.merges)
+        tokenizer.add_special_tokens(list(compact.SPECIAL_TOKENS))
         to_hugging_face(base.state, base.config, folder)
         save_tokenizer(tokenizer, folder)
