@@ -22,6 +22,7 @@ from toolace_edge.sources.openapi import load_openapi
 from toolace_edge.sources.openapi_document import read_document
 from toolace_edge.sources.openapi_http import send
 from toolace_edge.sources.openapi_request import Request
+from toolace_edge.sources.openapi_text import plain
 
 DATA = Path(__file__).parent / "data"
 DOCUMENTS = {"pets": DATA / "pets.yaml", "tasks": DATA / "tasks.json", "refused": DATA / "refused.yaml"}
@@ -608,3 +609,19 @@ def test_a_pattern_that_fits_nothing_is_a_mistake() -> None:
 def test_one_base_url_is_for_one_document() -> None:
     with pytest.raises(InputError, match="for one OpenAPI document"), open_sources(base_url="https://x"):
         pass
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('<p>Set of <a href="https://a.example/b_(c)">pairs</a>.</p><p>Or <code>x</code>s</p>', "Set of pairs. Or xs"),
+        ("See [the docs](https://a.example/b), ![x](y.png) and [1] (one)", "See the docs, x and [1] (one)"),
+        ('[a](https://b.example "title")<br/>b<BR>c', "a b c"),
+        ("at <host>:<port>, a < b and c > d, <pair of> <idle>", "at <host>:<port>, a < b and c > d, <pair of> <idle>"),
+        ("R&amp;D &lt;p&gt;", "R&D <p>"),
+        ("one two, three", "one two…"),
+        (7, ""),
+    ],
+)
+def test_a_description_is_the_words_alone(text: object, words: str) -> None:
+    assert plain(text, 10 if text == "one two, three" else 90) == words

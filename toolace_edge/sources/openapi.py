@@ -2,12 +2,13 @@
 
     name          operationId, or the method and the path, with `_` for what a name cannot hold, and a number if taken
     description   the summary, or else the description, cut to a sentence or two
-    arguments     path, query, header and cookie parameters, then the members of a JSON body; if one of these has a name
-                  that is taken, or the body is no plain object or may be left out although members are required, the
-                  body is the one argument `body`
+    arguments     path, query, header and cookie parameters, then the members of a JSON body or a form; if one of these
+                  has a name that is taken, or the body is no plain object or may be left out although members are
+                  required, the body is the one argument `body`
 
-An operation that cannot be called exactly as the document says (a schema that cannot be held, a body that is not JSON,
-a style of writing that is not in openapi_request.py) is refused with its place: `paths./pets.post.requestBody...`.
+An operation that cannot be called exactly as the document says (a schema that cannot be held, a body that is neither
+JSON nor a form, a style of writing that is not in openapi_values.py) is refused with its place:
+`paths./pets.post.requestBody...`.
 """
 
 from __future__ import annotations
@@ -24,12 +25,14 @@ from urllib.parse import urlsplit
 from toolace_edge.errors import CallError, SchemaError, ToolError
 from toolace_edge.messages import Tool
 from toolace_edge.schema import normalise_parameters
-from toolace_edge.sources.base import CALL_TIMEOUT_S, MAX_DESCRIPTION, SourceTool, shorten, valid_name
+from toolace_edge.sources.base import CALL_TIMEOUT_S, MAX_DESCRIPTION, SourceTool, valid_name
+from toolace_edge.sources.openapi_body import read_body
 from toolace_edge.sources.openapi_document import Document, read_document
 from toolace_edge.sources.openapi_http import check_credentials_stay_safe, send
-from toolace_edge.sources.openapi_parameters import read_body, read_parameters
+from toolace_edge.sources.openapi_parameters import read_parameters
 from toolace_edge.sources.openapi_request import TEMPLATE, Operation, build_request
 from toolace_edge.sources.openapi_security import credentials, read_security
+from toolace_edge.sources.openapi_text import plain
 
 _METHODS = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
 
@@ -139,7 +142,7 @@ def _read_operation(
     }
     described = given.get("summary") or given.get("description") or item.get("summary") or f"{method.upper()} {path}"
     normalise_parameters(schema, where)  # for its limits: each part is in its form already, dates twice would be odd
-    tool = Tool(name, shorten(described, MAX_DESCRIPTION), schema)
+    tool = Tool(name, plain(described, MAX_DESCRIPTION), schema)
     return Operation(
         tool,
         method.upper(),

@@ -1,4 +1,4 @@
-"""An operation's parameters and JSON body as the arguments of one tool."""
+"""An operation's parameters as arguments of one tool."""
 
 from __future__ import annotations
 
@@ -6,16 +6,18 @@ from collections.abc import Mapping
 from typing import Any
 
 from toolace_edge.errors import SchemaError
-from toolace_edge.sources.base import MAX_NOTE, shorten
+from toolace_edge.sources.base import MAX_NOTE
 from toolace_edge.sources.openapi_document import Document
-from toolace_edge.sources.openapi_request import BODY, Body, Parameter
 from toolace_edge.sources.openapi_schema import read_schema
+from toolace_edge.sources.openapi_text import plain
+from toolace_edge.sources.openapi_values import Parameter
 
 _STYLES = {
     "path": ("simple",),
     "header": ("simple",),
     "cookie": ("form",),
     "query": ("form", "spaceDelimited", "pipeDelimited", "deepObject"),
+    "body": ("form", "spaceDelimited", "pipeDelimited", "deepObject"),
 }
 _SET_ELSEWHERE = ("accept", "content-type", "authorization")  # OpenAPI: such a definition is ignored
 _SET_BY_HTTP = ("host", "content-length", "transfer-encoding", "connection", "upgrade", "te", "trailer", "expect",
@@ -55,12 +57,18 @@ def read_parameters(
 
 def _parameter(given: Mapping[str, Any], argument: str, path: str) -> Parameter:
     name, place = given["name"], given.get("in")
-    if place not in _STYLES:
+    if place not in ("path", "query", "header", "cookie"):
         raise SchemaError(f"{path}.in", f"{place!r:.40} is not path, query, header or cookie")
     if place in ("header", "cookie") and not (name.isascii() and name.replace("-", "").replace("_", "").isalnum()):
         raise SchemaError(f"{path}.name", f"{name!r:.60} cannot be the name of a {place}")
     if place == "header" and name.lower() in _SET_BY_HTTP:
         raise SchemaError(f"{path}.name", f"{name!r:.60} is set by HTTP itself")
+    style, explode = read_style(given, place, path)
+    return Parameter(argument, name, place, style, explode, "content" in given, given.get("allowReserved") is True)
+
+
+def read_style(given: Mapping[str, Any], place: str, path: str) -> tuple[str, bool]:
+    """The `style` and `explode` of a parameter, or of a form's member (`body`). Raises SchemaError."""
     style = given.get("style", _STYLES[place][0])
     if style not in _STYLES[place]:
         raise SchemaError(f"{path}.style", f"{style!r:.40} is not supported in a {place}")
@@ -69,84 +77,58 @@ def _parameter(given: Mapping[str, Any], argument: str, path: str) -> Parameter:
         raise SchemaError(f"{path}.explode", "must be true or false")
     if style in ("spaceDelimited", "pipeDelimited") and explode:
         style = "form"  # with a name for each value, the three are the same
-    return Parameter(argument, name, place, style, explode, "content" in given, given.get("allowReserved") is True)
+    return style, explode
 
 
 def _schema(document: Document, given: Mapping[str, Any], parameter: Parameter, path: str) -> dict[str, Any]:
     if parameter.is_json:
         content = given["content"]
-        if not isinstance(content, Mapping) or len(content) != 1 or not _is_json(next(iter(content))):
+        if not isinstance(content, Mapping) or len(content) != 1 or not is_json(next(iter(content))):
             raise SchemaError(f"{path}.content", "must be one JSON media type")
         media = document.follow(next(iter(content.values())), path)
         schema = read_schema(document, media.get("schema", {}) if isinstance(media, Mapping) else None, path)
     else:
         schema = read_schema(document, given.get("schema", {}), f"{path}.schema")
-        _check_form(schema, parameter, f"{path}.schema")
-    if note := shorten(given.get("description"), MAX_NOTE):
+        check_form(schema, parameter, f"{path}.schema")
+    if note := plain(given.get("description"), MAX_NOTE):
         schema["description"] = note
     return schema
 
 
-def _check_form(schema: Mapping[str, Any], parameter: Parameter, path: str) -> None:
-    """Outside a body there is a form for words, lists of words, and objects of words, but nothing deeper."""
+def check_form(schema: Mapping[str, Any], parameter: Parameter, path: str) -> None:
+    """Outside JSON there is a form for words, lists of words, and objects of words; for deeper ones in brackets only.
+
+    Raises SchemaError.
+    """
+    if parameter.is_json or parameter.style == "deepObject":
+        return
     for node in schema.get("anyOf", [schema]):
-        types = [node["type"]] if isinstance(node.get("type"), str) else node.get("type", ())
+        types = _as_list(node.get("type", ()))
         inner: list[Any] = []
         if "object" in types:
             if parameter.place == "cookie" or parameter.style in ("spaceDelimited", "pipeDelimited"):
                 raise SchemaError(path, f"an object has no form in a {parameter.place} of style {parameter.style}")
-            if parameter.place == "query" and parameter.explode and parameter.style == "form":
-                others = node.get("additionalProperties", False)
-                if others is not False:
-                    raise SchemaError(path, "its free names would become parameters of their own")
+            if parameter.explode and parameter.style == "form" and node.get("additionalProperties", False) is not False:
+                raise SchemaError(path, "its free names would become parameters of their own")
             inner += [*node.get("properties", {}).values(), node.get("additionalProperties")]
         if "array" in types:
-            if parameter.place == "cookie" or parameter.style == "deepObject":
-                raise SchemaError(path, f"a list has no form in a {parameter.place} of style {parameter.style}")
+            if parameter.place == "cookie":
+                raise SchemaError(path, "a list has no form in a cookie")
             inner += [*node.get("prefixItems", ()), node.get("items")]
-        if any(_may_be_deep(one) for one in inner if isinstance(one, Mapping)):
-            raise SchemaError(path, "lists and objects inside others have no form outside a body")
+        if any(types_in(one) & {"object", "array"} for one in inner if isinstance(one, Mapping)):
+            raise SchemaError(path, "lists and objects inside others have no form outside JSON and deepObject")
 
 
-def _may_be_deep(schema: Mapping[str, Any]) -> bool:
-    nodes = schema.get("anyOf", [schema])
-    return any(name in ("object", "array") for node in nodes for name in _as_list(node.get("type", ())))
+def types_in(schema: Mapping[str, Any]) -> set[str]:
+    """The JSON types that a value may have."""
+    return {name for node in schema.get("anyOf", [schema]) for name in _as_list(node.get("type", ()))}
 
 
 def _as_list(types: Any) -> list[str]:
     return [types] if isinstance(types, str) else list(types)
 
 
-def read_body(
-    document: Document, operation: Mapping[str, Any], where: str, taken: Properties
-) -> tuple[Body | None, Properties, list[str]]:
-    """The body, the arguments that it adds to those in `taken`, and which of these are required."""
-    path = f"{where}.requestBody"
-    given = document.follow(operation.get("requestBody"), path)
-    if given is None:
-        return None, {}, []
-    content = given.get("content") if isinstance(given, Mapping) else None
-    if not isinstance(content, Mapping) or not content:
-        raise SchemaError(f"{path}.content", "must be an object of media types")
-    kind = next((name for name in content if _is_json(name)), None)
-    if kind is None:
-        raise SchemaError(f"{path}.content", f"has no JSON, only {', '.join(content)}"[:200])
-    media = content[kind] if isinstance(content[kind], Mapping) else {}
-    schema = read_schema(document, media.get("schema", {}), f"{path}.schema")
-    content_type = "application/json" if "*" in kind else kind
-    required = given.get("required") is True
-    members: Properties = schema.get("properties", {})
-    plain = schema.get("type") == "object" and "enum" not in schema and schema.get("additionalProperties") is False
-    if plain and members and not members.keys() & taken.keys() and (required or not schema["required"]):
-        return Body(content_type, tuple(members), required), members, list(schema["required"])
-    if BODY in taken:
-        raise SchemaError(path, f"{BODY!r} is the name of a parameter too")
-    if note := shorten(given.get("description"), MAX_NOTE):
-        schema.setdefault("description", note)
-    return Body(content_type, None, required), {BODY: schema}, [BODY] if required else []
-
-
-def _is_json(media_type: object) -> bool:
+def is_json(media_type: object) -> bool:
     """application/json, one that ends in +json, or a range that JSON is in."""
     kind = str(media_type).split(";")[0].strip().lower()
     return kind in ("application/json", "application/*", "*/*", "text/json") or kind.endswith("+json")

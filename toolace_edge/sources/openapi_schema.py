@@ -16,8 +16,9 @@ from typing import Any
 from toolace_edge.errors import SchemaError
 from toolace_edge.patterns import FORMATS
 from toolace_edge.schema import MAX_NODES, normalise
-from toolace_edge.sources.base import MAX_NOTE, shorten
+from toolace_edge.sources.base import MAX_NOTE
 from toolace_edge.sources.openapi_document import Document
+from toolace_edge.sources.openapi_text import plain
 
 _ONE = ("items", "additionalProperties", "not", "if", "then", "else", "contains", "propertyNames")
 _SEVERAL = ("anyOf", "oneOf", "prefixItems")
@@ -69,7 +70,7 @@ class _Reader:
             node.pop("nullable", None)
         _drop_unknown_format(node)
         if "description" in node:
-            node["description"] = shorten(node["description"], MAX_NOTE)
+            node["description"] = plain(node["description"], MAX_NOTE)
         if schema.get("properties") and not node["properties"] and not within:
             node.setdefault("additionalProperties", False)  # or the object would become one of any names
         if not node.get("properties", True) and within:
@@ -127,4 +128,4 @@ def _drop_unknown_format(node: dict[str, Any]) -> None:
     if isinstance(name, str) and name not in _KNOWN_FORMATS:
         del node["format"]
         described = node.get("description")
-        node["description"] = f"{shorten(described, MAX_NOTE - len(name) - 12)} (format: {name})".strip()
+        node["description"] = f"{plain(described, MAX_NOTE - len(name) - 12)} (format: {name})".strip()
