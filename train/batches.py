@@ -28,6 +28,7 @@ from .packs import Mix, Packer, Row
 from .refinement import read_drafts
 from .rendering import Renderer
 from .selection import read_ids
+from .spare import SpareArguments
 from .synth import Synthesizer
 
 # How often a source is the anchor of a row. Found function calling counts far above its size; long dialogues below.
@@ -48,9 +49,9 @@ CURRICULUM = (
 # many tools to choose from, as what retrieval offers is.
 _BASE_ROW = Mix(
     length=512, synth=0.25, lone_tool=0.2, distractors=7, keep_descriptions=0.9, no_call=0.45, history=0.2, done=0.08,
-    read=0.05,
+    read=0.05, spare=0.3, spare_most=8,
 )  # fmt: skip
-_LONG_ROW = replace(_BASE_ROW, length=1024, lone_tool=0.1, distractors=12, families=4)
+_LONG_ROW = replace(_BASE_ROW, length=1024, lone_tool=0.1, distractors=12, families=4, spare=0.6, spare_most=14)
 FROM_BASE = ((0.66, (_BASE_ROW,)), (1.01, (_BASE_ROW, _LONG_ROW)))
 
 
@@ -91,16 +92,17 @@ def make_packer(sources: Sources, tokenizer: Tokenizer) -> Packer:
         if len(example.request) < 1200 and len(example.messages) < 16 and is_grounded(example):
             pools[example.source].append(example)
     rng = random.Random(0)
-    apis = None
+    apis = spare = None
     seen = {tool.name for example in (read_examples(sources.dev) if sources.dev else ()) for tool in example.tools}
     if sources.apis is not None:
-        apis = ApiTools(rng, read_apis(sources.apis), seen)
+        schemas = list(read_apis(sources.apis))
+        apis, spare = ApiTools(rng, schemas, seen), SpareArguments(rng, schemas)
     synth = Synthesizer(rng, *_free_text(pools), apis)
     drafts = {} if sources.drafts is None else read_drafts(sources.drafts, "request")
     # A model's own drafts are few and dear: the lines that have one come again as a source of their own.
     pools["drafted"] = [example for pool in pools.values() for example in pool if example.request in drafts]
     bank = Bank(load_families(), synth.values, seen)
-    return Packer(Renderer(tokenizer), pools, SHARES, synth, rng, bank, drafts)
+    return Packer(Renderer(tokenizer), pools, SHARES, synth, rng, bank, drafts, spare)
 
 
 def _free_text(pools: Mapping[str, Sequence[Example]]) -> tuple[list[str], list[str], list[str]]:

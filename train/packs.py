@@ -28,6 +28,7 @@ from .made import Made
 from .own_tools import OwnTools
 from .rendering import Piece, Renderer, without_weights
 from .several import join_requests, of_several_tools
+from .spare import SpareArguments
 from .synth import Synthesizer
 
 
@@ -51,6 +52,8 @@ class Mix:
     bank: float = 0.42  # trees of the bank's tools
     families: int = 2  # of the bank, at most so many in a tree
     own: float = 0.05  # trees of the program's own tools
+    spare: float = 0.0  # trees whose tools get optional arguments that nobody asks for
+    spare_most: int = 8  # of them, at most so many a tool
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +112,7 @@ class Packer:
         rng: random.Random,
         bank: Bank,
         drafts: Mapping[str, Sequence[tuple[ToolCall, ...]]] | None = None,
+        spare: SpareArguments | None = None,
     ) -> None:
         self.renderer, self.synth, self.rng = renderer, synth, rng
         self.pools = {name: pool for name, pool in pools.items() if pool and shares.get(name)}
@@ -116,6 +120,7 @@ class Packer:
         self.shares = [shares[name] for name in self.sources]
         self.bank = bank
         self.drafts = drafts or {}
+        self.spare = spare
         self.callers = _by_tool(self.pools)
         self.own = OwnTools(rng, synth.values)
         self.said: list[Example] = []  # lines of the row's earlier trees
@@ -140,6 +145,9 @@ class Packer:
 
     def _tree(self, mix: Mix, room: int) -> Tree | None:
         scene = self._scene(mix)
+        if self.spare is not None and self.rng.random() < mix.spare:
+            said = " ".join(message.content for one in scene.examples for message in one.messages)
+            scene.tools = self.spare.add(scene.tools, said, mix.spare_most)
         self.rng.shuffle(scene.tools)
         plain = Example("", tuple(scene.tools), (), ())
         shown = restyle(plain, self.rng, keep_descriptions=mix.keep_descriptions).tools

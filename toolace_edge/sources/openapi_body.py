@@ -8,7 +8,7 @@ from typing import Any
 from toolace_edge.errors import SchemaError
 from toolace_edge.sources.base import MAX_NOTE
 from toolace_edge.sources.openapi_document import Document
-from toolace_edge.sources.openapi_parameters import Properties, check_form, is_json, read_style, types_in
+from toolace_edge.sources.openapi_parameters import Properties, check_writable, is_json, read_style, types_in
 from toolace_edge.sources.openapi_request import BODY, Body
 from toolace_edge.sources.openapi_schema import read_schema
 from toolace_edge.sources.openapi_text import plain
@@ -61,7 +61,7 @@ def _read_form(schema: Mapping[str, Any], encoding: Any, path: str) -> dict[str,
     for name, member in schema["properties"].items():
         at = f"{path}.encoding.{name}"
         parameter = _read_member(name, member, encoding.get(name, {}), at)
-        check_form(member, parameter, at)
+        check_writable(member, parameter, at)
         form[name] = parameter
     return form
 

@@ -12,13 +12,8 @@ from toolace_edge.sources.openapi_schema import read_schema
 from toolace_edge.sources.openapi_text import plain
 from toolace_edge.sources.openapi_values import Parameter
 
-_STYLES = {
-    "path": ("simple",),
-    "header": ("simple",),
-    "cookie": ("form",),
-    "query": ("form", "spaceDelimited", "pipeDelimited", "deepObject"),
-    "body": ("form", "spaceDelimited", "pipeDelimited", "deepObject"),
-}
+_IN_QUERY = ("form", "spaceDelimited", "pipeDelimited", "deepObject")
+_STYLES = {"path": ("simple",), "header": ("simple",), "cookie": ("form",), "query": _IN_QUERY, "body": _IN_QUERY}
 _SET_ELSEWHERE = ("accept", "content-type", "authorization")  # OpenAPI: such a definition is ignored
 _SET_BY_HTTP = ("host", "content-length", "transfer-encoding", "connection", "upgrade", "te", "trailer", "expect",
                 "keep-alive", "proxy-authorization", "cookie")  # fmt: skip
@@ -89,13 +84,13 @@ def _schema(document: Document, given: Mapping[str, Any], parameter: Parameter, 
         schema = read_schema(document, media.get("schema", {}) if isinstance(media, Mapping) else None, path)
     else:
         schema = read_schema(document, given.get("schema", {}), f"{path}.schema")
-        check_form(schema, parameter, f"{path}.schema")
+        check_writable(schema, parameter, f"{path}.schema")
     if note := plain(given.get("description"), MAX_NOTE):
         schema["description"] = note
     return schema
 
 
-def check_form(schema: Mapping[str, Any], parameter: Parameter, path: str) -> None:
+def check_writable(schema: Mapping[str, Any], parameter: Parameter, path: str) -> None:
     """Outside JSON there is a form for words, lists of words, and objects of words; for deeper ones in brackets only.
 
     Raises SchemaError.
