@@ -33,7 +33,7 @@ def read_body(
         raise SchemaError(f"{path}.content", f"has no JSON and no form, only {', '.join(content)}"[:200])
     media = content[kind] if isinstance(content[kind], Mapping) else {}
     schema = read_schema(document, media.get("schema", {}), f"{path}.schema")
-    form = _read_form(schema, media.get("encoding", {}), path) if _is_form(kind) else None
+    form = _read_form(schema, media.get("encoding") or {}, path) if _is_form(kind) else None
     content_type = "application/json" if "*" in kind else kind
     required = given.get("required") is True
     members: Properties = schema.get("properties", {})
@@ -58,7 +58,7 @@ def _read_form(schema: Mapping[str, Any], encoding: Any, path: str) -> dict[str,
     if not isinstance(encoding, Mapping) or not all(isinstance(one, Mapping) for one in encoding.values()):
         raise SchemaError(f"{path}.encoding", "must be an object of objects")
     form = {}
-    for name, member in schema["properties"].items():
+    for name, member in schema.get("properties", {}).items():
         at = f"{path}.encoding.{name}"
         parameter = _read_member(name, member, encoding.get(name, {}), at)
         check_writable(member, parameter, at)

@@ -62,6 +62,8 @@ def pairs(parameter: Parameter, value: Any) -> list[str]:
 
 def _bracketed(parameter: Parameter, name: str, value: Any, left: str) -> Iterator[str]:
     """Each word with the way to it: `name[key][0]=word`. CallError for a key that would end its brackets."""
+    if value is None:
+        return
     if not isinstance(value, list | Mapping):
         yield f"{name}={encoded(word(parameter, value), left)}"
         return
