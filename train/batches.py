@@ -49,9 +49,9 @@ CURRICULUM = (
 # many tools to choose from, as what retrieval offers is.
 _BASE_ROW = Mix(
     length=512, synth=0.25, lone_tool=0.2, distractors=7, keep_descriptions=0.9, no_call=0.45, history=0.2, done=0.08,
-    read=0.05, spare=0.3, spare_most=8,
+    read=0.05, spare=0.65, spare_most=10,
 )  # fmt: skip
-_LONG_ROW = replace(_BASE_ROW, length=1024, lone_tool=0.1, distractors=12, families=4, spare=0.6, spare_most=14)
+_LONG_ROW = replace(_BASE_ROW, length=1024, lone_tool=0.1, distractors=12, families=4, spare=0.85, spare_most=16)
 FROM_BASE = ((0.66, (_BASE_ROW,)), (1.01, (_BASE_ROW, _LONG_ROW)))
 
 
