@@ -19,11 +19,10 @@ from typing import Any
 
 from toolace_edge.messages import Tool
 
-from .examples import flat_name
+from .examples import flat_name, name_words
 from .made import Made, Noun, Slot
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{1,30}")
-_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 _OPENING = re.compile(
     r"^(this |the )?(api|endpoint|route|method|request|service|function|operation|call)?\s*"
     r"(that |which |is |will |can |to |used |allows? (you|users?) )*(to )?",
@@ -84,20 +83,20 @@ class ApiTools:
         return Made(tool, verb, thing, slots, family=api["tool"])
 
     def _name(self, api: Mapping[str, Any], verb: str, thing: str) -> str:
-        words: list[str] = [word for word in _WORD.findall(api["api"]) if word.isascii()][:5]
+        words: list[str] = [word for word in name_words(api["api"]) if word.isascii()][:5]
         if len(words) < 2 or self.rng.random() < 0.2:
-            words = [*verb.split(), *_WORD.findall(thing)[:3]]
+            words = [*verb.split(), *name_words(thing)[:3]]
         style = self.rng.random()
         if style < 0.25:
             return (words[0].lower() + "".join(word.capitalize() for word in words[1:]))[:60]
         if style < 0.4:
-            return f"{_WORD.findall(api['tool'])[0].lower()}.{'_'.join(words).lower()}"[:60]
+            return f"{name_words(api['tool'])[0].lower()}.{'_'.join(words).lower()}"[:60]
         return "_".join(words).lower()[:60]
 
     def _slots(self, params: Sequence[Mapping[str, Any]]) -> Iterator[Slot]:
         sure = self.rng.randrange(len(params))
         for i, param in enumerate(params):
-            words = " ".join(word.lower() for word in _WORD.findall(param["name"]))
+            words = " ".join(word.lower() for word in name_words(param["name"]))
             kind = _kind(param, words)
             schema: dict[str, Any] = {"type": _TYPE[kind] if param["type"] == "NUMBER" else "string"}
             if kind == "bool":
@@ -141,7 +140,7 @@ def _usable(api: Mapping[str, Any]) -> bool:
     text, params = api["description"], api["params"]
     if not (text.isascii() and 15 <= len(text) <= 260 and 0 < len(params) <= 6):
         return False
-    if len(_purpose(text)[1].split()) < 2 or not _WORD.findall(api["tool"]) or re.search(r"https?:|[<>{}]", text):
+    if len(_purpose(text)[1].split()) < 2 or not name_words(api["tool"]) or re.search(r"https?:|[<>{}]", text):
         return False
     names = [param["name"] for param in params]
     secret = any(re.search(r"(?i)key|token|password|secret|auth", name) for name in names)

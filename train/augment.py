@@ -13,9 +13,7 @@ from typing import Any
 
 from toolace_edge.messages import Tool, ToolCall
 
-from .examples import Example, ordered
-
-_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
+from .examples import Example, name_words, ordered
 
 
 def restyle(example: Example, rng: random.Random, *, keep_descriptions: float) -> Example:
@@ -67,7 +65,7 @@ def _shorter(text: str) -> str:
 
 
 def _styled(name: str, style: str) -> str:
-    words = [word.lower() for word in _WORD.findall(name)]
+    words = [word.lower() for word in name_words(name)]
     if style == "snake":
         return "_".join(words)
     if style == "flat":

@@ -95,7 +95,7 @@ def make_packer(sources: Sources, tokenizer: Tokenizer) -> Packer:
     apis = spare = None
     seen = {tool.name for example in (read_examples(sources.dev) if sources.dev else ()) for tool in example.tools}
     if sources.apis is not None:
-        schemas = list(read_apis(sources.apis))
+        schemas = read_apis(sources.apis)
         apis, spare = ApiTools(rng, schemas, seen), SpareArguments(rng, schemas)
     synth = Synthesizer(rng, *_free_text(pools), apis)
     drafts = {} if sources.drafts is None else read_drafts(sources.drafts, "request")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +12,8 @@ from typing import Any
 
 from toolace_edge.errors import DataError, InputError
 from toolace_edge.messages import Message, Tool, ToolCall
+
+_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +100,11 @@ def in_schema_order(value: Any, schema: Any) -> Any:
     place = {name: i for i, name in enumerate(properties)}
     names = sorted(value, key=lambda name: place.get(name, len(place)))
     return {name: in_schema_order(value[name], properties.get(name)) for name in names}
+
+
+def name_words(name: str) -> list[str]:
+    """The words of a name as they stand in it: `getHTMLPage_2` is get, HTML, Page, 2."""
+    return _WORD.findall(name)
 
 
 def flat_name(name: str) -> str:

@@ -15,14 +15,15 @@ from typing import Any
 
 from toolace_edge.messages import Tool
 
-_WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+")
+from .examples import name_words
+
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.\[\]-]{1,30}")
 _TYPES = {"STRING": "string", "BOOLEAN": "boolean", "LIST": "array", "ARRAY": "array", "MAP": "object",
           "JSON": "object", "SELECT": "string", "ENUM": "string", "DATEPICKER": "date", "NUMBER": "number"}  # fmt: skip
 
 
 def _words(text: str) -> set[str]:
-    return {word.lower().rstrip("s") if len(word) > 3 else word.lower() for word in _WORD.findall(text)}
+    return {word.lower().rstrip("s") if len(word) > 3 else word.lower() for word in name_words(text)}
 
 
 _COUNTED = _words("limit page offset count size num number skip width height max min per radius quality")
@@ -70,13 +71,13 @@ class SpareArguments:
 
     def add(self, tools: Sequence[Tool], requests: str, most: int) -> list[Tool]:
         """The tools, each with up to `most` more optional arguments, none of which `requests` might mean."""
-        return [self._wider(tool, requests, most) for tool in tools]
+        said, timed = _words(requests), bool(_TIMES.search(requests))
+        return [self._wider(tool, said, timed, most) for tool in tools]
 
-    def _wider(self, tool: Tool, requests: str, most: int) -> Tool:
+    def _wider(self, tool: Tool, said: set[str], timed: bool, most: int) -> Tool:
         own = tool.parameters.get("properties", {})
         wanted = self.rng.randint(0, most)
-        taken = set().union(*(_words(name) for name in own), _words(requests))
-        timed = bool(_TIMES.search(requests))
+        taken = set().union(*(_words(name) for name in own), said)
         spare: dict[str, Any] = {}
         for name, schema in self._drawn():
             if len(spare) >= wanted:

@@ -98,7 +98,7 @@ def check_writable(schema: Mapping[str, Any], parameter: Parameter, path: str) -
     if parameter.is_json or parameter.style == "deepObject":
         return
     for node in schema.get("anyOf", [schema]):
-        types = _as_list(node.get("type", ()))
+        types = types_in(node)
         inner: list[Any] = []
         if "object" in types:
             if parameter.place == "cookie" or parameter.style in ("spaceDelimited", "pipeDelimited"):
@@ -116,11 +116,11 @@ def check_writable(schema: Mapping[str, Any], parameter: Parameter, path: str) -
 
 def types_in(schema: Mapping[str, Any]) -> set[str]:
     """The JSON types that a value may have."""
-    return {name for node in schema.get("anyOf", [schema]) for name in _as_list(node.get("type", ()))}
-
-
-def _as_list(types: Any) -> list[str]:
-    return [types] if isinstance(types, str) else list(types)
+    found: set[str] = set()
+    for node in schema.get("anyOf", [schema]):
+        types = node.get("type", ())
+        found.update([types] if isinstance(types, str) else types)
+    return found
 
 
 def is_json(media_type: object) -> bool:
