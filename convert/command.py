@@ -44,8 +44,8 @@ convert.add_command(calibrate)
 
 _source = click.argument("source", type=click.Path(path_type=Path, exists=True))
 _format = click.option(
-    "--format", "fmt", type=click.Choice(["compact", "toolace", "hermes"]), default="compact", metavar="NAME",
-    help="How it writes calls: compact, toolace, hermes.",
+    "--format", "fmt", type=click.Choice(["compact", "toolace", "hermes"]), metavar="NAME",
+    help="How it writes calls: toolace, hermes, compact (our own; known by its tokens).",
 )  # fmt: skip
 _calibration = click.option(
     "--calibration", type=click.Path(path_type=Path), metavar="FILE", help="JSON that turns evidence into confidence."
@@ -107,7 +107,7 @@ def _proof(options: Mapping[str, Any]) -> Proof:
 @_base
 @_proof_options
 def onnx(
-    source: Path, out: Path, precision: str, exporter: str, fmt: str, calibration: Path | None, name: str | None,
+    source: Path, out: Path, precision: str, exporter: str, fmt: str | None, calibration: Path | None, name: str | None,
     base: Path | None, **options: Any,
 ) -> None:  # fmt: skip
     """Convert a checkpoint folder to a model folder for onnxruntime.
@@ -121,6 +121,7 @@ def onnx(
     """
     from .deliver import check_folder, place_folder
     from .onnx import EXPORTERS, convert_onnx
+    from .own_format import format_of
     from .progress import Bars
 
     if precision not in EXPORTERS[exporter]:
@@ -133,6 +134,7 @@ def onnx(
     facts = _read_calibration(calibration)
     proof = _proof(options)
     check_folder(out)
+    fmt = format_of(source, base, fmt)
     with made_aside(out) as folder, Bars() as bars:
         made = folder / "made" / out.name
         convert_onnx(
@@ -165,7 +167,7 @@ def onnx(
 @_base
 @_proof_options
 def gguf(
-    source: Path, out: str, kind: str, imatrix: Path | None, tensor_type: tuple[str, ...], fmt: str,
+    source: Path, out: str, kind: str, imatrix: Path | None, tensor_type: tuple[str, ...], fmt: str | None,
     calibration: Path | None, name: str | None, base: Path | None, **options: Any,
 ) -> None:  # fmt: skip
     """Convert a checkpoint folder, or a float .gguf file, to a .gguf file for llama.cpp.
@@ -181,6 +183,7 @@ def gguf(
     from .deliver import place_file
     from .gguf_quantize import parse_tensor_kind, stored_otherwise
     from .importance import write_importance
+    from .own_format import format_of
     from .progress import Bars
 
     if kind not in build.KINDS:
@@ -189,6 +192,9 @@ def gguf(
     place, file_name = (Path(out), None) if in_folder else (Path(out).parent, Path(out).name)
     name = name or (build.name_of(source) if in_folder else Path(out).stem)
     kinds = tuple(map(parse_tensor_kind, tensor_type))
+    if source.is_file() and fmt is not None:
+        raise click.UsageError(f"--format is for a checkpoint; {source} keeps what it says of itself.")
+    fmt = "" if source.is_file() else format_of(source, base, fmt)
     wanted = build.Wanted(source, kind, name, fmt, imatrix, kinds, _read_calibration(calibration), base)
     build.check(wanted)
     proof = _proof(options)

@@ -73,6 +73,7 @@ def _reference(source: str, first: Entry, folder: Path, fmt: str | None) -> Refe
     from toolace_edge.model_facts import read_model_facts
     from toolace_edge.registry import find
 
+    from .own_format import format_of
     from .reference import Reference, is_model, make_reference
 
     path = Path(source)
@@ -80,7 +81,7 @@ def _reference(source: str, first: Entry, folder: Path, fmt: str | None) -> Refe
         entry = find(source)
         return Reference(entry.path, f"source: {entry.name}")
     said = read_model_facts(first.path, first.kind).format
-    return make_reference(path, folder, fmt=fmt or said or "compact")
+    return make_reference(path, folder, fmt=format_of(path, None, fmt or said))
 
 
 @click.command(short_help="Fit how sure a model's answers are, and write it into the model.")

@@ -99,6 +99,11 @@ def test_every_end_has_its_reason(replies: tuple[str, ...], stop: str, steps: in
     assert (run.stop, len(run.steps)) == (stop, steps)
 
 
+def test_a_call_three_times_in_one_answer_is_no_repetition() -> None:
+    run = agent(calls(*[call("set_timer", minutes=1)] * 3), "<|text|>Done.<|end|>").run("three timers of a minute")
+    assert (run.stop, len(run.calls), run.text) == ("answered", 3, "Done.")
+
+
 def test_the_same_call_with_another_result_is_no_repetition() -> None:
     rung: list[int] = []
 

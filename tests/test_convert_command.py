@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from toolace_edge.cli import cli
+from toolace_edge.model_facts import read_model_facts
 from toolace_edge.registry import find, open_model
 
 from .test_evaluate import TIMER
@@ -335,3 +337,29 @@ def test_calibrate_writes_into_the_model(
             assert opened.calibration == {**json.loads(dry.stdout)["facts"], "top_k": 3}
         answers(model, tools)
     verify(find(file))  # the hash beside it is of what is there now
+
+
+def test_a_strangers_checkpoint_needs_its_format_and_keeps_it(checkpoint: Path, tmp_path: Path) -> None:
+    pytest.importorskip("onnx")
+    other = tmp_path / "other"
+    shutil.copytree(checkpoint, other)
+    text = (other / "tokenizer.json").read_text("utf-8").replace("<|call|>", "<|python_tag|>")
+    (other / "tokenizer.json").write_text(text, "utf-8")
+    for command in ("onnx", "gguf"):
+        result = invoke("convert", command, other, tmp_path / "out", "--no-verify")
+        assert (result.exit_code, names(tmp_path)) == (2, ["other"])
+        assert "does not say how its model writes calls" in result.output
+        assert "--format" in result.output
+    assert invoke("convert", "onnx", other, tmp_path / "out", "--no-verify", "--format", "toolace").exit_code == 0
+    assert json.loads((tmp_path / "out" / "toolace.json").read_text())["format"] == "toolace"
+
+
+def test_a_file_keeps_the_format_that_it_names(checkpoint: Path, tmp_path: Path) -> None:
+    pytest.importorskip("gguf")
+    assert invoke("convert", "gguf", checkpoint, tmp_path / "f32.gguf", "--kind", "f32", "--no-verify").exit_code == 0
+    args = ("convert", "gguf", tmp_path / "f32.gguf", tmp_path / "q8.gguf", "--no-verify")
+    refused = invoke(*args, "--format", "hermes")
+    assert (refused.exit_code, names(tmp_path)) == (2, ["f32.gguf"])
+    assert "--format is for a checkpoint" in refused.output
+    assert invoke(*args).exit_code == 0
+    assert read_model_facts(tmp_path / "q8.gguf", "gguf").format == "compact"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -563,6 +564,26 @@ def test_a_server_that_drips_is_left_at_the_time_limit(server: Recorder) -> None
     with pytest.raises(CallError, match=r"did not answer within 0.5 s"):
         fetch(server, timeout_s=0.5)
     assert time.monotonic() - begun < 20  # the bytes would take 100 s
+
+
+def test_nothing_is_sent_once_the_time_is_over(server: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
+    find = socket.getaddrinfo
+
+    def slow(*arguments: Any, **options: Any) -> Any:
+        time.sleep(0.3)
+        return find(*arguments, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    with pytest.raises(CallError, match=r"did not answer within 0.1 s"):
+        fetch(server, method="POST", timeout_s=0.1)
+    assert server.seen == []
+
+
+def test_a_credential_is_hidden_before_an_error_is_cut(server: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOOLACE_EDGE_PETKEY_KEY", "K-secret-that-is-cut")
+    server.answers["/pets"] = (400, {"Content-Type": "text/plain"}, b"x" * 1995 + b"K-secret-that-is-cut")
+    result = Executor([tools("pets", base_url=server.url)["addPet"]]).run(ToolCall("addPet", {"name": "a", "age": 1}))
+    assert result.content.endswith("x" * 1995 + "[cred")
 
 
 def test_an_answer_that_breaks_off_is_no_answer(server: Recorder) -> None:

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     )
     from toolace_edge.messages import Answer, Message, Retrieval, Round, Run, RunStep, Tool, ToolCall, ToolResult, Usage
     from toolace_edge.registry import Model, load, open_model
+    from toolace_edge.sampling import Sampling
     from toolace_edge.session import Session
     from toolace_edge.tools import load_tools, tool
 
@@ -68,6 +69,7 @@ __all__ = [
     "RoundFinished",
     "Run",
     "RunStep",
+    "Sampling",
     "SchemaError",
     "Session",
     "TextFragment",
@@ -93,7 +95,14 @@ _EVENTS = (
 )
 _HOME = dict.fromkeys(_PLAIN, "messages") | dict.fromkeys(_EVENTS, "events")
 _HOME |= dict.fromkeys(("Model", "load", "open_model"), "registry")
-_HOME |= {"Agent": "agent", "Session": "session", "load_tools": "tools", "tool": "tools", "open_engine": "engines"}
+_HOME |= {
+    "Agent": "agent",
+    "Sampling": "sampling",
+    "Session": "session",
+    "load_tools": "tools",
+    "tool": "tools",
+    "open_engine": "engines",
+}
 
 
 def __getattr__(name: str) -> object:

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 MAX_STEPS = 8
-SAME_IN_A_ROW = 3  # call-and-result pairs: a model that has learned nothing from two will not from a third
+SAME_IN_A_ROW = 3  # answers with the same call and result: who has learned nothing from two will not from a third
 
 OnEvent = Callable[[Event], None]
 
@@ -310,13 +310,13 @@ class Agent:
 
 
 def _repeats(steps: Sequence[RunStep]) -> bool:
-    """Whether the last calls were the same, and so were their results."""
-    pairs = [
+    """Whether the last answers made one call only, the same each time, with the same result."""
+    made = {
         (call.name, json.dumps(dict(call.arguments), sort_keys=True), result.content)
         for step in steps[-SAME_IN_A_ROW:]
         for call, result in zip(step.answer.calls, step.results, strict=True)
-    ]
-    return len(pairs) >= SAME_IN_A_ROW and len(set(pairs[-SAME_IN_A_ROW:])) == 1
+    }
+    return len(steps) >= SAME_IN_A_ROW and len(made) == 1
 
 
 def _cautious(functions: Sequence[Any], approve: Approve | None) -> Policy | Mapping[str, Policy]:

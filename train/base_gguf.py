@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from toolace_edge.errors import ModelError
+from toolace_edge.errors import MissingDependency, ModelError
 
 from .model import ModelConfig
 
@@ -32,8 +32,10 @@ class Base:
 
 def read_base(path: Path) -> Base:
     """Raises ModelError where the file is not a Llama with tied embeddings and SmolLM's tokenizer rule."""
-    from gguf import GGUFReader, dequantize
-
+    try:
+        from gguf import GGUFReader, dequantize
+    except ImportError:
+        raise MissingDependency("gguf", "convert") from None
     try:
         reader = GGUFReader(path)
     except ValueError as error:

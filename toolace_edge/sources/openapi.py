@@ -14,8 +14,9 @@ JSON nor a form, a style of writing that is not in openapi_values.py) is refused
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
@@ -31,7 +32,7 @@ from toolace_edge.sources.openapi_document import Document, read_document
 from toolace_edge.sources.openapi_http import check_credentials_stay_safe, send
 from toolace_edge.sources.openapi_parameters import read_parameters
 from toolace_edge.sources.openapi_request import TEMPLATE, Operation, build_request
-from toolace_edge.sources.openapi_security import credentials, read_security
+from toolace_edge.sources.openapi_security import always_sent, credentials, read_security
 from toolace_edge.sources.openapi_text import plain
 
 _METHODS = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
@@ -60,18 +61,24 @@ def load_openapi(
     """
     if base_url is not None:
         base_url = checked_url(base_url, "The base URL")
-    operations, problems = read_operations(read_document(path), only)
+    operations, problems = read_operations(read_document(path), only, base_url)
     for each in operations:
-        if base_url is None and each.base_url is None:
+        if each.base_url is None:
             raise ToolError(
                 f"{path} names no server with a full address for {each.tool.name}.", hint="Give it by --base-url."
             )
-    functions = tuple(SourceTool(each.tool, partial(_call, each, base_url, timeout_s)) for each in operations)
-    return Loaded(functions, problems, _credential_hosts(operations, base_url))
+    is_named = base_url is not None
+    functions = tuple(SourceTool(each.tool, partial(_call, each, is_named, timeout_s)) for each in operations)
+    return Loaded(functions, problems, _credential_hosts(operations))
 
 
-def read_operations(document: Document, only: Sequence[str] = ()) -> tuple[list[Operation], tuple[ToolError, ...]]:
-    """Every operation that `only` picks: those that can be called, and the others' problems."""
+def read_operations(
+    document: Document, only: Sequence[str] = (), base_url: str | None = None
+) -> tuple[list[Operation], tuple[ToolError, ...]]:
+    """Every operation that `only` picks: those that can be called, and the others' problems.
+
+    `base_url` stands in the place of the document's servers, which then are not looked at.
+    """
     operations: list[Operation] = []
     problems: list[ToolError] = []
     taken: set[str] = set()
@@ -85,9 +92,12 @@ def read_operations(document: Document, only: Sequence[str] = ()) -> tuple[list[
         if only and not any(fnmatchcase(name, one) or fnmatchcase(f"{method.upper()} {path}", one) for one in only):
             continue
         try:
-            operations.append(_read_operation(document, where, method, path, item, given, name))
+            operation = _read_operation(document, where, method, path, item, given, name)
         except SchemaError as error:
             problems.append(error)
+            continue
+        address = _server(document, item, given, where) if base_url is None else base_url
+        operations.append(replace(operation, base_url=address))
     return operations, tuple(problems)
 
 
@@ -103,9 +113,10 @@ def _operations(
             continue
         where = f"paths.{path}"
         try:
-            item = document.follow(item, where)
-            if not isinstance(item, Mapping):
+            target = document.follow(item, where)
+            if not isinstance(target, Mapping):
                 raise SchemaError(where, "must be an object")
+            item = {**target, **{key: value for key, value in item.items() if key != "$ref"}}  # both count
         except SchemaError as error:
             yield where, "", path, {}, error
             continue
@@ -127,7 +138,8 @@ def _read_operation(
 ) -> Operation:
     if not path.startswith("/") or "?" in path or "#" in path:
         raise SchemaError(where, "is not a path that arguments can be put into")
-    parameters, properties = read_parameters(document, item, given, where)
+    security = read_security(document, given, where)
+    parameters, properties = read_parameters(document, item, given, where, always_sent(security))
     required = [each.argument for each, needed in parameters if needed]
     in_path = {each.name for each, _ in parameters if each.place == "path"}
     lost = set(TEMPLATE.findall(path)) ^ in_path
@@ -147,10 +159,10 @@ def _read_operation(
         tool,
         method.upper(),
         path,
-        _server(document, item, given, where),
+        None,
         tuple(each for each, _ in parameters),
         body,
-        read_security(document, given, where),
+        security,
     )
 
 
@@ -165,7 +177,7 @@ def _server(document: Document, item: Mapping[str, Any], given: Mapping[str, Any
     for name, about in variables.items() if isinstance(variables, Mapping) else ():
         default = about.get("default") if isinstance(about, Mapping) else None
         url = url.replace(f"{{{name}}}", str(default) if default is not None else f"{{{name}}}")
-    if not urlsplit(url).scheme or "{" in url:
+    if not re.match(r"[A-Za-z][A-Za-z0-9+.-]*:", url) or "{" in url:
         return None
     return checked_url(url, f"{where}: the server's URL")
 
@@ -181,28 +193,31 @@ def checked_url(url: str, what: str) -> str:
         raise ToolError(f"{what} is not an address of http or https.", hint="Write it as in https://host/path.")
     if parts.username is not None or parts.password is not None:
         raise ToolError(f"{what} holds a user or a password.", hint="Credentials come from the environment.")
-    if parts.query or parts.fragment:
+    if "?" in url or "#" in url:
         raise ToolError(f"{what} holds a query or a fragment.", hint="Write it as in https://host/path.")
     return url
 
 
-def _call(operation: Operation, base_url: str | None, timeout_s: float, arguments: Mapping[str, Any]) -> str:
-    """Make the call. CallError, without any credential in it, where it gives no good answer."""
+def _call(operation: Operation, is_named: bool, timeout_s: float, arguments: Mapping[str, Any]) -> str:
+    """Make the call. CallError, without any credential in it, where it gives no good answer.
+
+    `is_named`: a person gave the address, and so allows it to get credentials.
+    """
     sent_along = credentials(operation.security, os.environ)
-    address = base_url or operation.base_url or ""
-    if sent_along and base_url is None:
+    address = operation.base_url or ""
+    if sent_along and not is_named:
         check_credentials_stay_safe(address)
     try:
-        text = send(build_request(operation, arguments, address, sent_along), timeout_s=timeout_s)
+        request = build_request(operation, arguments, address, sent_along)
+        return send(request, timeout_s=timeout_s, hide=sent_along.hide)
     except CallError as error:
         raise CallError(sent_along.hide(str(error))) from None
-    return sent_along.hide(text)
 
 
-def _credential_hosts(operations: Sequence[Operation], base_url: str | None) -> dict[str, frozenset[str]]:
+def _credential_hosts(operations: Sequence[Operation]) -> dict[str, frozenset[str]]:
     found: dict[str, frozenset[str]] = {}
     for operation in operations:
-        host = urlsplit(base_url or operation.base_url or "").netloc
+        host = urlsplit(operation.base_url or "").netloc
         for variable in (name for one in operation.security for scheme in one for name in scheme.variables):
             found[variable] = found.get(variable, frozenset()) | {host}
     return found

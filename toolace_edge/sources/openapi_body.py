@@ -8,7 +8,7 @@ from typing import Any
 from toolace_edge.errors import SchemaError
 from toolace_edge.sources.base import MAX_NOTE
 from toolace_edge.sources.openapi_document import Document
-from toolace_edge.sources.openapi_parameters import Properties, check_writable, is_json, read_style, types_in
+from toolace_edge.sources.openapi_parameters import Properties, is_json, read_style, types_in, writable
 from toolace_edge.sources.openapi_request import BODY, Body
 from toolace_edge.sources.openapi_schema import read_schema
 from toolace_edge.sources.openapi_text import plain
@@ -33,7 +33,9 @@ def read_body(
         raise SchemaError(f"{path}.content", f"has no JSON and no form, only {', '.join(content)}"[:200])
     media = content[kind] if isinstance(content[kind], Mapping) else {}
     schema = read_schema(document, media.get("schema", {}), f"{path}.schema")
-    form = _read_form(schema, media.get("encoding") or {}, path) if _is_form(kind) else None
+    form = None
+    if _is_form(kind):
+        form, schema["properties"] = _read_form(schema, media.get("encoding") or {}, path)
     content_type = "application/json" if "*" in kind else kind
     required = given.get("required") is True
     members: Properties = schema.get("properties", {})
@@ -51,19 +53,19 @@ def _is_form(media_type: str) -> bool:
     return media_type.split(";")[0].strip().lower() == _FORM
 
 
-def _read_form(schema: Mapping[str, Any], encoding: Any, path: str) -> dict[str, Parameter]:
-    """How each member of a form is written. Raises SchemaError."""
+def _read_form(schema: Mapping[str, Any], encoding: Any, path: str) -> tuple[dict[str, Parameter], Properties]:
+    """How each member of a form is written, and the schema of what can be. Raises SchemaError."""
     if schema.get("type") != "object" or schema.get("additionalProperties") is not False:
         raise SchemaError(f"{path}.schema", "a form needs an object whose names are all given")
     if not isinstance(encoding, Mapping) or not all(isinstance(one, Mapping) for one in encoding.values()):
         raise SchemaError(f"{path}.encoding", "must be an object of objects")
-    form = {}
+    form: dict[str, Parameter] = {}
+    members: Properties = {}
     for name, member in schema.get("properties", {}).items():
         at = f"{path}.encoding.{name}"
         parameter = _read_member(name, member, encoding.get(name, {}), at)
-        check_writable(member, parameter, at)
-        form[name] = parameter
-    return form
+        form[name], members[name] = parameter, writable(member, parameter, at)
+    return form, members
 
 
 def _read_member(name: str, schema: Mapping[str, Any], given: Mapping[str, Any], path: str) -> Parameter:

@@ -14,6 +14,7 @@ import socket
 import threading
 import time
 import urllib.request
+from collections.abc import Callable
 from typing import Any
 from urllib.error import URLError
 from urllib.parse import urljoin, urlsplit
@@ -27,11 +28,20 @@ MAX_REDIRECTS = 5
 MAX_ERROR_TEXT = 2000  # characters of what a server says about an error
 
 _TEXT_TYPES = ("json", "xml", "yaml", "javascript", "x-www-form-urlencoded", "graphql", "csv")
-_SLOW_CHARSETS = ("idna", "punycode", "unicode_escape", "raw_unicode_escape")
+_SLOW_CHARSETS = ("idna", "punycode", "unicode-escape", "raw-unicode-escape")
 
 
-def send(request: Request, *, timeout_s: float, max_bytes: int = MAX_RESPONSE_BYTES) -> str:
-    """The text of the answer, cut after `max_bytes`. CallError for everything that is not a success."""
+def send(
+    request: Request,
+    *,
+    timeout_s: float,
+    max_bytes: int = MAX_RESPONSE_BYTES,
+    hide: Callable[[str], str] = str,
+) -> str:
+    """The text of the answer, cut after `max_bytes`. CallError for everything that is not a success.
+
+    `hide` takes out of it what nobody may see, before an error's text is cut.
+    """
     deadline = _Deadline(timeout_s)
     try:
         with deadline:
@@ -40,7 +50,7 @@ def send(request: Request, *, timeout_s: float, max_bytes: int = MAX_RESPONSE_BY
                 with response:
                     following = _redirected(request, response)
                     if following is None:
-                        return _answer(response, max_bytes, deadline)
+                        return _answer(response, max_bytes, deadline, hide)
                 request = following
         raise CallError(f"the server redirects more than {MAX_REDIRECTS} times")
     except (OSError, http.client.HTTPException, ValueError) as error:  # a connection that is cut may show as any
@@ -80,7 +90,10 @@ class _Deadline:
         return time.monotonic() >= self._end
 
     def watch(self, connection: socket.socket) -> None:
+        """TimeoutError where it was made too late: then nothing may be sent over it any more."""
         with self._lock:
+            if self.over:
+                raise TimeoutError("the connection was made too late")
             self._sockets.append(connection)
 
     def _cut(self) -> None:
@@ -164,13 +177,13 @@ def _redirected(request: Request, response: Any) -> Request | None:
     raise CallError(f"HTTP {response.status}: the server redirects a {request.method}; that is not followed")
 
 
-def _answer(response: Any, max_bytes: int, deadline: _Deadline) -> str:
+def _answer(response: Any, max_bytes: int, deadline: _Deadline, hide: Callable[[str], str]) -> str:
     data = b""
     while len(data) <= max_bytes and (chunk := response.read1(65536)):
         data += chunk
     if len(data) <= max_bytes and (deadline.over or response.length):  # `length` is what is still to come
         raise http.client.HTTPException("the answer breaks off")
-    text = _text(data[:max_bytes], response.headers)
+    text = hide(_text(data[:max_bytes], response.headers))
     if len(data) > max_bytes:
         text += f"\n[cut: more than {max_bytes} bytes]"
     if not 200 <= response.status < 300:

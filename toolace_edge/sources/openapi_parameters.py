@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from toolace_edge.errors import SchemaError
@@ -18,13 +18,22 @@ _SET_ELSEWHERE = ("accept", "content-type", "authorization")  # OpenAPI: such a 
 _SET_BY_HTTP = ("host", "content-length", "transfer-encoding", "connection", "upgrade", "te", "trailer", "expect",
                 "keep-alive", "proxy-authorization", "cookie")  # fmt: skip
 
+_WORDS = ("string", "number", "boolean")
+
 Properties = dict[str, dict[str, Any]]
 
 
 def read_parameters(
-    document: Document, item: Mapping[str, Any], operation: Mapping[str, Any], where: str
+    document: Document,
+    item: Mapping[str, Any],
+    operation: Mapping[str, Any],
+    where: str,
+    sent_along: Collection[tuple[str, str]],
 ) -> tuple[list[tuple[Parameter, bool]], Properties]:
-    """Each parameter, and whether it is required; the schema of each, by the argument's name. Raises SchemaError."""
+    """Each parameter, and whether it is required; the schema of each, by the argument's name. Raises SchemaError.
+
+    Those of `sent_along` (place, name in lower case in a header) are no arguments: they are credentials.
+    """
     found: dict[tuple[str, str], tuple[Mapping[str, Any], str]] = {}
     for owner in (item, operation):  # an operation's own replace the path's
         listed = owner.get("parameters") or []
@@ -40,6 +49,8 @@ def read_parameters(
     properties: Properties = {}
     for (name, place), (given, path) in found.items():
         if place == "header" and name.lower() in _SET_ELSEWHERE:
+            continue
+        if (place, name.lower() if place == "header" else name) in sent_along:
             continue
         argument = name if name not in properties else f"{place}_{name}"
         if argument in properties:
@@ -84,34 +95,49 @@ def _schema(document: Document, given: Mapping[str, Any], parameter: Parameter, 
         schema = read_schema(document, media.get("schema", {}) if isinstance(media, Mapping) else None, path)
     else:
         schema = read_schema(document, given.get("schema", {}), f"{path}.schema")
-        check_writable(schema, parameter, f"{path}.schema")
+        schema = writable(schema, parameter, f"{path}.schema")
     if note := plain(given.get("description"), MAX_NOTE):
         schema["description"] = note
     return schema
 
 
-def check_writable(schema: Mapping[str, Any], parameter: Parameter, path: str) -> None:
-    """Outside JSON there is a form for words, lists of words, and objects of words; for deeper ones in brackets only.
+def writable(schema: Mapping[str, Any], parameter: Parameter, path: str) -> dict[str, Any]:
+    """The schema of what has a form there: outside JSON words, lists and objects of words, in brackets deeper ones.
 
-    Raises SchemaError.
+    Where any value would do, any word does. Raises SchemaError.
     """
     if parameter.is_json or parameter.style == "deepObject":
-        return
-    for node in schema.get("anyOf", [schema]):
-        types = types_in(node)
-        inner: list[Any] = []
-        if "object" in types:
-            if parameter.place == "cookie" or parameter.style in ("spaceDelimited", "pipeDelimited"):
-                raise SchemaError(path, f"an object has no form in a {parameter.place} of style {parameter.style}")
-            if parameter.explode and parameter.style == "form" and node.get("additionalProperties", False) is not False:
-                raise SchemaError(path, "its free names would become parameters of their own")
-            inner += [*node.get("properties", {}).values(), node.get("additionalProperties")]
-        if "array" in types:
-            if parameter.place == "cookie":
-                raise SchemaError(path, "a list has no form in a cookie")
-            inner += [*node.get("prefixItems", ()), node.get("items")]
-        if any(types_in(one) & {"object", "array"} for one in inner if isinstance(one, Mapping)):
-            raise SchemaError(path, "lists and objects inside others have no form outside JSON and deepObject")
+        return dict(schema)
+    if "anyOf" in schema:
+        return {**schema, "anyOf": [writable(one, parameter, path) for one in schema["anyOf"]]}
+    node, types = _words_at_least(schema), types_in(schema)
+    inner: list[Any] = []
+    if "object" in types:
+        if parameter.place == "cookie" or parameter.style in ("spaceDelimited", "pipeDelimited"):
+            raise SchemaError(path, f"an object has no form in a {parameter.place} of style {parameter.style}")
+        if parameter.explode and parameter.style == "form" and node.get("additionalProperties", False) is not False:
+            raise SchemaError(path, "its free names would become parameters of their own")
+        node["properties"] = {name: _words_at_least(one) for name, one in node.get("properties", {}).items()}
+        node["additionalProperties"] = _words_at_least(node.get("additionalProperties", False))
+        inner += [*node["properties"].values(), node["additionalProperties"]]
+    if "array" in types:
+        if parameter.place == "cookie":
+            raise SchemaError(path, "a list has no form in a cookie")
+        if "prefixItems" in node:
+            node["prefixItems"] = [_words_at_least(one) for one in node["prefixItems"]]
+        node["items"] = _words_at_least(node.get("items", {}))
+        inner += [*node.get("prefixItems", ()), node["items"]]
+    if any(types_in(one) & {"object", "array"} for one in inner if isinstance(one, Mapping)):
+        raise SchemaError(path, "lists and objects inside others have no form outside JSON and deepObject")
+    return node
+
+
+def _words_at_least(schema: Any) -> Any:
+    """The schema, of words where it is of any value: a list in its place would be written as something else."""
+    if schema is True:
+        schema = {}
+    any_value = isinstance(schema, Mapping) and not schema.keys() & {"type", "enum", "anyOf"}
+    return {**schema, "type": list(_WORDS)} if any_value else dict(schema) if isinstance(schema, Mapping) else schema
 
 
 def types_in(schema: Mapping[str, Any]) -> set[str]:

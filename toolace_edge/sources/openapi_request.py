@@ -15,7 +15,7 @@ from urllib.parse import quote, unquote
 from toolace_edge.errors import CallError
 from toolace_edge.messages import Tool
 from toolace_edge.sources.openapi_security import Alternative, Credentials
-from toolace_edge.sources.openapi_values import Parameter, encoded, json_text, pairs, simple, word
+from toolace_edge.sources.openapi_values import Parameter, encoded, is_defined, json_text, pairs, simple, word
 
 BODY = "body"  # the argument that holds a body which does not stand among the others
 _IN_LITERAL_PATHS = "/:@!$&'()*+,;=-._~%"
@@ -63,14 +63,14 @@ def build_request(
 ) -> Request:
     """The request of a call whose arguments obey the tool's schema. CallError for a value that has no place."""
     url = base_url.rstrip("/") + _path(operation, arguments)
-    in_query = [each for each in operation.parameters if each.place == "query"]
+    in_query = [each for each in operation.parameters if each.place == "query" and each.name not in sent_along.query]
     query = [pair for each in in_query for pair in pairs(each, arguments.get(each.argument))]
     query += [f"{encoded(name)}={encoded(value)}" for name, value in sent_along.query.items()]
     headers = {"Accept": "application/json, */*;q=0.5"}
     cookies = dict(sent_along.cookies)
     for each in operation.parameters:
         value = arguments.get(each.argument)
-        if value is None or each.place not in ("header", "cookie"):
+        if each.place not in ("header", "cookie") or not is_defined(each, value):
             continue
         if each.place == "header":
             headers[each.name] = simple(each, value, encode=False)
@@ -78,7 +78,9 @@ def build_request(
             cookies.setdefault(each.name, encoded(word(each, value)))
     headers |= sent_along.headers
     if cookies:
-        headers["Cookie"] = "; ".join(f"{name}={value}" for name, value in cookies.items())
+        key = next((name for name in headers if name.lower() == "cookie"), "Cookie")  # a credential may be one whole
+        written = [f"{name}={value}" for name, value in cookies.items()]
+        headers[key] = "; ".join([headers[key], *written] if key in headers else written)
     body = _body(operation.body, arguments)
     if body is not None and operation.body is not None:
         headers["Content-Type"] = operation.body.content_type
@@ -99,7 +101,7 @@ def _path(operation: Operation, arguments: Mapping[str, Any]) -> str:
 
 def _segment(parameter: Parameter, arguments: Mapping[str, Any]) -> str:
     value = arguments.get(parameter.argument)
-    segment = "" if value is None else simple(parameter, value, encode=True)
+    segment = "" if not is_defined(parameter, value) else simple(parameter, value, encode=True)
     text = unquote(segment)
     if not text or any(part in (".", "..") for part in re.split(r"[/\\]", text)):
         raise CallError(f"{parameter.argument} is {text!r:.60}, which cannot be a part of a path")

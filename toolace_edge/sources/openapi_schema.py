@@ -11,6 +11,7 @@ Schema.py reads 3.0's own keywords (`nullable`, boolean `exclusiveMinimum`) and 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import chain, count
 from typing import Any
 
 from toolace_edge.errors import SchemaError
@@ -95,7 +96,8 @@ class _Reader:
         key = (reference, hidden, within)
         if key not in self._names:
             last = "".join(char if char.isalnum() else "_" for char in reference.rsplit("/", 1)[-1])
-            name = last if last not in self.definitions else f"{last}_{len(self.definitions)}"
+            free = (f"{last}_{number}" for number in count(2))
+            name = next(one for one in chain([last], free) if one not in self.definitions)
             self._names[key] = name
             self.definitions[name] = {}  # taken, while what refers to itself is read
             self.definitions[name] = self.read(target, hidden, within)
@@ -118,9 +120,8 @@ class _Reader:
     def _is_read_only(self, schema: Any) -> bool:
         if not isinstance(schema, Mapping):
             return False
-        return schema.get("readOnly") is True or (
-            "$ref" in schema and self.document.follow(schema, self.path).get("readOnly") is True
-        )
+        target = self.document.follow(schema, self.path)
+        return schema.get("readOnly") is True or (isinstance(target, Mapping) and target.get("readOnly") is True)
 
 
 def _drop_unknown_format(node: dict[str, Any]) -> None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 from urllib.parse import quote
@@ -25,6 +25,7 @@ from toolace_edge.sources.openapi_document import Document
 
 Kind = Literal["header", "query", "cookie", "basic", "bearer"]
 
+_LONG_USER = 12  # characters: what is so long, or has hardly a password, may be a key
 _SHORTEST_HIDDEN = 4  # characters: taking out shorter ones would only spoil the text
 HIDDEN = "[credential]"
 
@@ -36,6 +37,11 @@ class Scheme:
     kind: Kind
     key: str
     variables: tuple[str, ...]
+
+    def is_set(self, environment: Mapping[str, str]) -> bool:
+        """Whether all of it is there. A password may be empty: some services take a key as the user's name."""
+        may_be_empty = self.variables[1:]
+        return all(environment.get(name) or (name in may_be_empty and name in environment) for name in self.variables)
 
 
 Alternative = tuple[Scheme, ...]  # all of them together; () is a call without credentials
@@ -55,11 +61,18 @@ class Credentials:
 
     def hide(self, text: str) -> str:
         """The text without the secrets, in the spellings that a server or an error may give back."""
-        spellings = {each for one in self.secrets for each in (one, quote(one, safe=""), json.dumps(one)[1:-1])}
+        spellings = {each for one in self.secrets for each in _spellings(one)}
         for secret in sorted(spellings, key=len, reverse=True):
             if len(secret) >= _SHORTEST_HIDDEN:
                 text = text.replace(secret, HIDDEN)
         return text
+
+
+def _spellings(secret: str) -> Iterator[str]:
+    """A secret as itself, in an address, and in JSON, with `/` as it is and as PHP writes it."""
+    in_address, in_json = quote(secret, safe=""), json.dumps(secret)[1:-1]
+    yield from (secret, in_address, re.sub("%..", lambda found: found[0].lower(), in_address))
+    yield from (in_json, in_json.replace("/", "\\/"))
 
 
 def read_security(document: Document, operation: Mapping[str, Any], path: str) -> tuple[Alternative, ...]:
@@ -85,6 +98,15 @@ def read_security(document: Document, operation: Mapping[str, Any], path: str) -
     return tuple(alternatives)
 
 
+def always_sent(alternatives: Sequence[Alternative]) -> frozenset[tuple[str, str]]:
+    """The keys, as (place, name), that a call sends whichever alternative it takes; a header's in lower case."""
+    keys = [
+        frozenset((one.kind, one.key.lower() if one.kind == "header" else one.key) for one in alternative)
+        for alternative in alternatives
+    ]
+    return frozenset.intersection(*keys) if keys else frozenset()
+
+
 def _scheme(document: Document, name: str, schemes: Mapping[str, Any], path: str) -> Scheme:
     given = document.follow(schemes.get(name), path)
     if not isinstance(given, Mapping):
@@ -104,7 +126,7 @@ def _scheme(document: Document, name: str, schemes: Mapping[str, Any], path: str
 def credentials(alternatives: Sequence[Alternative], environment: Mapping[str, str]) -> Credentials:
     """What a call sends. CallError names the variables that are missing, or the one that cannot be sent."""
     for alternative in alternatives:
-        if alternative and all(environment.get(name) for scheme in alternative for name in scheme.variables):
+        if alternative and all(scheme.is_set(environment) for scheme in alternative):
             return _filled(alternative, environment)
     if not alternatives or () in alternatives:
         return Credentials()
@@ -121,6 +143,8 @@ def _filled(alternative: Alternative, environment: Mapping[str, str]) -> Credent
                 raise CallError(f"{name} holds a character that HTTP cannot carry")
         found.secrets += values if scheme.kind != "basic" else values[1:]
         if scheme.kind == "basic":
+            if len(values[0]) >= _LONG_USER or len(values[1]) < _SHORTEST_HIDDEN:
+                found.secrets.append(values[0])
             encoded = base64.b64encode(":".join(values).encode()).decode()
             found.secrets.append(encoded)
             found.headers["Authorization"] = f"Basic {encoded}"

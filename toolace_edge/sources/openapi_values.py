@@ -40,9 +40,8 @@ class Parameter:
 
 def pairs(parameter: Parameter, value: Any) -> list[str]:
     """`name=value` of a query or a form; none for null or an empty list, which RFC 6570 takes for undefined."""
-    if isinstance(value, Mapping) and not parameter.is_json:
-        value = {key: one for key, one in value.items() if one is not None}
-    if value is None or (value in ([], {}) and not parameter.is_json):
+    value = _defined(parameter, value)
+    if value is None:
         return []
     name, left = encoded(parameter.name), _RESERVED_LEFT if parameter.allow_reserved else ""
     if parameter.is_json or not isinstance(value, list | Mapping):
@@ -58,6 +57,20 @@ def pairs(parameter: Parameter, value: Any) -> list[str]:
     if parameter.explode:
         return [f"{name}={one}" for one in listed]
     return [f"{name}={_joined(parameter, listed)}"]
+
+
+def _defined(parameter: Parameter, value: Any) -> Any:
+    """The value without an object's null members; None where nothing is left. In JSON, the value itself."""
+    if parameter.is_json:
+        return value
+    if isinstance(value, Mapping):
+        value = {key: one for key, one in value.items() if one is not None}
+    return None if value in ([], {}) else value
+
+
+def is_defined(parameter: Parameter, value: Any) -> bool:
+    """Whether there is anything to write: RFC 6570 takes null, an empty list and an empty object for undefined."""
+    return _defined(parameter, value) is not None
 
 
 def _bracketed(parameter: Parameter, name: str, value: Any, left: str) -> Iterator[str]:
@@ -85,9 +98,12 @@ def simple(parameter: Parameter, value: Any, *, encode: bool) -> str:
     """A value in a path (encoded) or a header (as it is): words with commas between."""
 
     def text(one: Any) -> str:
+        if parameter.is_json and not encode:
+            return json.dumps(one, separators=(",", ":"))  # ASCII, as a header must be
         found = word(parameter, one)
         return encoded(found) if encode else _header_text(parameter, found)
 
+    value = _defined(parameter, value)
     if parameter.is_json:
         return text(value)
     if isinstance(value, Mapping) and parameter.explode:

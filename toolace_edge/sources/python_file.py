@@ -40,8 +40,6 @@ def functions_of(module: ModuleType, name: str) -> tuple[Function, ...]:
     for one in found:
         try:
             from_function(one)
-            if inspect.iscoroutinefunction(one) or inspect.isasyncgenfunction(one):
-                raise ToolError(f"{one.__name__} is async, and only plain functions can be called.")
         except ToolError as error:
             raise ToolError(f"{name}, line {_line_of(one)}: {error}", hint=error.hint) from None
     return tuple(dict.fromkeys(found))
