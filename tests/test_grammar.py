@@ -19,7 +19,7 @@ from toolace_edge import formats
 from toolace_edge.errors import InputError, ModelError, SchemaError
 from toolace_edge.grammar import Limits, ToolChoice, bound_schema, check_tool, compile_grammar
 from toolace_edge.messages import Tool, ToolCall
-from toolace_edge.schema import normalise
+from toolace_edge.schema import normalise, normalise_parameters
 
 FORMATS = jsonschema.Draft202012Validator.FORMAT_CHECKER
 NO_PARAMETERS = {"type": "object", "properties": {}, "required": []}
@@ -98,6 +98,7 @@ SCHEMAS: dict[str, dict[str, Any]] = {
     "enum": {"type": "string", "enum": ["a", "ab", 'q"\\/\n', "日本", "😀", "<|end|>", ""]},
     "enum of all kinds": {"enum": [1, 1.5, True, None, "1", [1, {"a": None}], {"k": ["<|call|>"]}]},
     "const": {"const": "<|call|><|end|>"},
+    "const of tags": {"enum": ["<tool_call>", "</tool_call>", "<think>", "a<b", "x > y"]},
     "nullable": {"type": ["string", "null"], "maxLength": 4},
     "anyOf": {"anyOf": [{"type": "integer"}, {"type": "array", "items": {"type": "boolean"}}, {"const": "auto"}]},
     "oneOf": {"oneOf": [{"type": "string"}, {"type": "integer"}]},
@@ -144,6 +145,32 @@ def test_random_choices_write_only_valid_calls(kind: str, name: str) -> None:
         for call in calls:
             assert call.name == "f"
             jsonschema.validate(call.arguments, original, format_checker=FORMATS)
+
+
+@pytest.mark.parametrize("name", ["compact", "toolace", "hermes", "hermes in gguf"])
+@pytest.mark.parametrize("named", [{}, {"a b": {"type": "boolean"}, "k": {"type": "integer"}}])
+def test_a_tools_own_arguments_may_have_free_names(named: dict[str, Any], name: str) -> None:
+    free = {"type": "object", "properties": named, "additionalProperties": {"type": "integer"}}
+    one, seen = Tool("f", "", normalise_parameters(free, "p")), set[str]()
+    for seed in range(12):
+        for call in write([one], seed, name=name)[0]:
+            jsonschema.validate(call.arguments, free)
+            seen |= call.arguments.keys() - named.keys()
+    assert seen
+
+
+def test_a_schema_that_was_not_normalised_loses_nothing_in_silence() -> None:
+    for schema in (
+        {"minimum": 5},
+        {"properties": {"a": {"type": "string"}}, "required": ["a"]},
+        {"type": "string", "maxLength": 2, "enum": ["a", "bbbb"]},
+        {"type": "string", "enum": ["a", 1]},
+        {"maxLength": 3, "anyOf": [{"type": "string"}]},
+    ):
+        parameters = {"type": "object", "properties": {"v": schema}, "required": ["v"]}
+        with pytest.raises(SchemaError, match=r"^p\.properties\.v"):
+            check_tool(Tool("f", "", parameters), path="p")
+        tool(schema)  # load_tools reads each of them
 
 
 keys = st.text(st.sampled_from('ab<|é "\\'), min_size=1, max_size=3)

@@ -54,6 +54,13 @@ FORMS = [
     ({"type": "integer", "minItems": 5, "title": "t", "$comment": "c"}, INT),
     ({"type": "array", "uniqueItems": False}, {"type": "array"}),
     ({"type": "object", "patternProperties": {}, "properties": {"a": STR}}, closed({"a": STR})),
+    (
+        {"type": "object", "propertyNames": STR, "additionalProperties": INT},
+        {"type": "object", "properties": {}, "required": [], "additionalProperties": INT},
+    ),
+    ({"properties": {"a": STR}, "required": ["a"], "minProperties": 1}, closed({"a": STR}, ["a"])),
+    # less than it allows, and more than an answer has room for
+    ({"type": "string", "pattern": "^[a-z]{1,1048576}$"}, {"type": "string", "pattern": "^[a-z]{1,1024}$"}),
     # a type is understood
     ({"minLength": 2}, {"type": "string", "minLength": 2}),
     ({"properties": {"a": STR}}, closed({"a": STR})),
@@ -81,6 +88,13 @@ FORMS = [
     # alternatives
     ({"anyOf": [STR, {"type": "null"}], "description": "d"}, {"anyOf": [STR, {"type": "null"}], "description": "d"}),
     ({"oneOf": [STR, INT]}, {"anyOf": [STR, INT]}),
+    ({"oneOf": [{"enum": [1, "a"]}, {"const": True}]}, {"anyOf": [{"enum": [1, "a"]}, {"enum": [True]}]}),
+    # what one type's keywords forbid, another type may allow
+    ({"type": ["string", "null"], "minLength": 3, "maxLength": 2}, {"type": "null"}),
+    (
+        {"allOf": [{"type": ["object", "null"], "properties": {"k": {"const": c}}, "required": ["k"]} for c in "ab"]},
+        {"type": "null"},
+    ),
     ({"type": "string", "anyOf": [{"minLength": 3}, INT]}, {"type": "string", "minLength": 3}),
     (
         {"type": "object", "properties": {"a": STR, "b": STR}, "anyOf": [{"required": ["a"]}, {"required": ["b"]}]},
@@ -100,11 +114,14 @@ REFUSED = [
     ({"if": {}, "then": {}}, "x.if", "conditions"),
     ({"type": "array", "uniqueItems": True}, "x.uniqueItems", "differ"),
     ({"type": "array", "contains": STR}, "x.contains", "contain"),
-    ({"propertyNames": STR}, "x.propertyNames", "names"),
+    ({"propertyNames": {"maxLength": 3}}, "x.propertyNames", "names"),
     ({"patternProperties": {"a": STR}}, "x.patternProperties", "names"),
     ({"dependentRequired": {"a": ["b"]}}, "x.dependentRequired", "depends"),
     ({"$ref": "http://a/b"}, "x.$ref", "outside"),
     ({"$ref": "#/$defs/a"}, "x.$ref", "not there"),
+    ({"$ref": "#a"}, "x.$ref", "anchor"),
+    ({"allOf": [{"$ref": "#/allOf/²"}]}, "x.allOf[0].$ref", "not there"),
+    ({1: "a"}, "x", "text"),
     ({"properties": {"a": {"$ref": "#"}}}, "x.properties.a.$ref", "itself"),
     ({"$defs": {"n": {"properties": {"n": {"$ref": "#/$defs/n"}}}}, "$ref": "#/$defs/n"},
      "x.$ref.properties.n.$ref", "itself"),
@@ -134,6 +151,19 @@ REFUSED = [
     ({"oneOf": [{"minLength": 3}, INT]}, "x.oneOf", "both alternatives"),
     ({"oneOf": [{"required": ["a"]}, {"required": ["b"]}]}, "x.oneOf", "both alternatives"),
     ({"oneOf": [{"properties": {"a": INT}, "required": ["a"]}, {"properties": {"b": INT}}]}, "x.oneOf", "both"),
+    # null, and what a reader that asserts no format takes for either
+    ({"oneOf": [{"type": ["integer", "null"], "minimum": 9}, {"type": ["integer", "null"], "maximum": 5}]},
+     "x.oneOf", "both"),
+    ({"oneOf": [{"type": ["object", "null"], "properties": {"k": {"const": c}}, "required": ["k"]} for c in "ab"]},
+     "x.oneOf", "both"),
+    ({"oneOf": [{"type": "string", "format": "date"}, {"type": "string", "enum": ["today"]}]}, "x.oneOf", "both"),
+    ({"oneOf": [{"type": "integer", "format": "int32"}, {"type": "integer", "minimum": 2**31}]}, "x.oneOf", "both"),
+    ({"oneOf": [{"type": "integer", "minimum": i} for i in range(200)]}, "x.oneOf", "200 alternatives"),
+    ({"allOf": [{"anyOf": [{"required": [f"{i}{j}"]} for j in range(40)]} for i in range(2)], "type": "object"},
+     "x", "1600 pairs"),
+    ({"allOf": [{"multipleOf": 2**52 - 1}, {"multipleOf": 2**52 - 3}], "type": "integer"}, "x.multipleOf", "double"),
+    ({"type": "string", "pattern": "^[a-z]{,5}$"}, "x.pattern", "write {0,5}"),
+    ({"type": "string", "pattern": "^a{5000}$"}, "x.pattern", "5000 times"),
     ({"type": "string", "format": "uri-template"}, "x.format", "cannot be held"),
     ({"type": "string", "format": "date-tiem"}, "x.format", "cannot be held"),
     ({"type": "string", "pattern": "a(?=b)"}, "x.pattern", "lookaround"),

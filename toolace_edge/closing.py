@@ -6,6 +6,7 @@ Takes nodes as merging.py leaves them and writes plain JSON Schema. Where JSON S
 
 from __future__ import annotations
 
+import json
 from math import ceil, floor, inf
 from typing import Any
 
@@ -13,8 +14,9 @@ from toolace_edge import patterns
 from toolace_edge.dialects import MAX_SAFE, Node
 from toolace_edge.errors import SchemaError
 from toolace_edge.merging import EmptyError, attempt, merge
-from toolace_edge.validate import check, has_type
+from toolace_edge.validate import check, has_type, same_json
 
+_TYPES = ("object", "array", "string", "number", "boolean", "null")
 _OF_TYPE = {
     "object": ("properties", "required", "additionalProperties", "minProperties", "maxProperties"),
     "array": ("prefixItems", "items", "minItems", "maxItems"),
@@ -24,14 +26,39 @@ _OF_TYPE = {
 
 
 def disjoint(one: Node, other: Node, path: str) -> bool:
-    """Provably no value fits both."""
-    try:
-        finish(merge(one, other, path), path, narrow=False)
-    except EmptyError:
-        return True
-    except SchemaError:
+    """Provably no value fits both, by their keywords alone: a reader need not assert formats, and may know others.
+
+    Each type by itself, as what one type's keywords forbid says nothing about the others.
+    """
+    one, other = _without_formats(one), _without_formats(other)
+    if "enum" in one and "enum" in other:
+        return not any(same_json(value, also) for value in one["enum"] for also in other["enum"])
+    for name in _TYPES:
+        try:
+            both = merge(merge({"type": [name]}, one, path), merge({"type": [name]}, other, path), path)
+            finish(both, path, narrow=False)
+        except EmptyError:
+            continue
+        except SchemaError:
+            return False
         return False
-    return False
+    return True
+
+
+def _without_formats(node: Any) -> Any:
+    """The node without formats, and without the bounds that a format of integers gave it."""
+    if isinstance(node, list):
+        return [_without_formats(one) for one in node]
+    if not isinstance(node, dict):
+        return node
+    gone = {"format", "by_format", *node.get("by_format", ())}
+    done = {key: value for key, value in node.items() if key not in gone}
+    done |= {key: _without_formats(done[key]) for key in ("anyOf", "prefixItems", "items") if key in done}
+    if "additionalProperties" in done:
+        done["additionalProperties"] = _without_formats(done["additionalProperties"])
+    if "properties" in done:
+        done["properties"] = {name: _without_formats(one) for name, one in done["properties"].items()}
+    return done
 
 
 def finish(node: Node, path: str, narrow: bool = True) -> Node:
@@ -47,30 +74,42 @@ def finish(node: Node, path: str, narrow: bool = True) -> Node:
     types = _types(node, narrow)
     if types is None:
         return {**({"enum": node["enum"]} if "enum" in node else {}), **notes}
-    done: Node = {"type": types[0] if len(types) == 1 else types}
-    if "object" in types:
-        done |= _finish_object(node, path, narrow)
-    if "array" in types:
-        done |= _finish_array(node, path, narrow)
-    if "string" in types:
-        done |= _finish_string(node, path)
-    if "number" in types or "integer" in types:
-        done |= _finish_number(node, types, path)
+    done = _finish_types(node, types, path, narrow)
     if "enum" in node:
         done = _finish_enum(node["enum"], done, path)
     return {**done, **notes}
 
 
+def _finish_types(node: Node, types: list[str], path: str, narrow: bool) -> Node:
+    """What each type's keywords come to. A type that they leave no value goes, as long as another is left."""
+    made: dict[str, Node] = {}
+    empty: EmptyError | None = None
+    for name in types:
+        steps: dict[str, tuple[Any, ...]] = {
+            "object": (_finish_object, node, path, narrow), "array": (_finish_array, node, path, narrow),
+            "string": (_finish_string, node, path), "number": (_finish_number, node, False, path),
+            "integer": (_finish_number, node, True, path),
+        }  # fmt: skip
+        found = attempt(*steps[name]) if name in steps else {}
+        if isinstance(found, EmptyError):
+            empty = empty or found
+        else:
+            made[name] = found
+    if not made and empty is not None:
+        raise empty
+    done: Node = {"type": next(iter(made)) if len(made) == 1 else list(made)}
+    for found in made.values():
+        done |= found
+    return done
+
+
 def _finish_alternatives(branches: list[Node], path: str, narrow: bool) -> list[Node]:
     """Those that some value fits: one that none fits can go, as long as another is left."""
     found = [attempt(finish, branch, f"{path}.anyOf[{i}]", narrow) for i, branch in enumerate(branches)]
-    done: list[Node] = []
-    for branch in found:
-        if not isinstance(branch, EmptyError) and branch not in done:
-            done.append(branch)
+    done = {json.dumps(branch): branch for branch in found if not isinstance(branch, EmptyError)}
     if not done:
         raise EmptyError(f"{path}.anyOf", "no value fits any of the alternatives")
-    return done
+    return list(done.values())
 
 
 def _types(node: Node, narrow: bool) -> list[str] | None:
@@ -138,7 +177,7 @@ def _property_counts(node: Node, done: Node, free: Any, path: str) -> Node:
         raise SchemaError(f"{path}.{next(iter(counts))}", "how many of these properties are given cannot be held")
     if counts.get("minProperties", 0) > 1:
         raise SchemaError(f"{path}.minProperties", f"is {low}; as a free name may repeat, only 1 can be held")
-    if low and free is False:
+    if counts.get("minProperties") and free is False:
         raise EmptyError(f"{path}.minProperties", "asks for properties where none is allowed")
     return counts
 
@@ -180,9 +219,8 @@ def _finish_string(node: Node, path: str) -> Node:
     return done
 
 
-def _finish_number(node: Node, types: list[str], path: str) -> Node:
+def _finish_number(node: Node, whole: bool, path: str) -> Node:
     done: Node = {key: node[key] for key in _OF_TYPE["number"] if key in node}
-    whole = "number" not in types
     if whole:  # beyond these a JSON reader may round
         done |= {key: max(value, -MAX_SAFE) for key, value in done.items() if key in ("minimum", "exclusiveMinimum")}
         done |= {key: min(value, MAX_SAFE) for key, value in done.items() if key in ("maximum", "exclusiveMaximum")}

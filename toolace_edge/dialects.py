@@ -74,17 +74,21 @@ _REFUSED = {
     "$anchor": "only $ref with a JSON pointer (#/$defs/NAME) is followed",
     "$dynamicAnchor": "only local $ref is followed",
 }
+_TEXT = {"type": "string"}
 _SAYS_NOTHING_EMPTY = frozenset(("patternProperties", "dependentSchemas", "dependentRequired", "dependencies"))
 
 
 def translate(schema: Mapping[str, Any], path: str) -> Node:
     """The node with 2020-12 keywords only, its subschemas as they were. `type` is a list, `const` an enum of one."""
+    for key in schema:
+        if not isinstance(key, str):
+            raise SchemaError(path, f"{key!r:.40} is not a keyword; keywords are text")
     schema = {key: value for key, value in schema.items() if value is not None or key in ("const", "default")}
     node: Node = {}
     for key, value in schema.items():
         if key in _READERS:
             node.update(_READERS[key](value, f"{path}.{key}"))
-        elif key in _REFUSED and not (key in _SAYS_NOTHING_EMPTY and value == {}):
+        elif key in _REFUSED and not _says_nothing(key, value):
             raise SchemaError(f"{path}.{key}", _REFUSED[key])
         elif key not in _ANNOTATIONS | _READ_WITH_OTHERS | _REFUSED.keys() and not key.startswith("x-"):
             raise SchemaError(f"{path}.{key}", "is not a known keyword", hint=_suggestion(key))
@@ -93,6 +97,13 @@ def translate(schema: Mapping[str, Any], path: str) -> Node:
     _translate_exclusive(schema, node)
     _translate_format(node, path)
     return node
+
+
+def _says_nothing(key: str, value: Any) -> bool:
+    """`{}` where names would stand; of names, that they are text, as zod writes it."""
+    if key == "propertyNames":
+        return value is True or (isinstance(value, Mapping) and value.keys() <= {"type"} and value in ({}, _TEXT))
+    return key in _SAYS_NOTHING_EMPTY and value == {}
 
 
 def required_by_flag(schema: Any) -> bool:
@@ -138,7 +149,9 @@ def _translate_format(node: Node, path: str) -> None:
         return
     if name in _INTEGER_FORMATS and "string" not in node.get("type", ()):
         low, high = _INTEGER_FORMATS[name]
+        own = {"minimum": node.get("minimum", low - 1) >= low, "maximum": node.get("maximum", high + 1) <= high}
         node["minimum"], node["maximum"] = max(low, node.get("minimum", low)), min(high, node.get("maximum", high))
+        node["by_format"] = [key for key, is_own in own.items() if not is_own]  # what no keyword says
     elif name == "url":
         node["format"] = "uri"
     elif name in patterns.FORMATS:

@@ -16,6 +16,8 @@ from toolace_edge.dialects import Node
 from toolace_edge.errors import SchemaError
 from toolace_edge.validate import exact, same_json
 
+MAX_COMBINATIONS = 1024  # of alternatives, where several lists of them hold at once
+
 _LARGER = ("minimum", "exclusiveMinimum", "minLength", "minItems", "minProperties")
 _NOTES = ("description", "default")
 _SMALLER = ("maximum", "exclusiveMaximum", "maxLength", "maxItems", "maxProperties")
@@ -50,12 +52,14 @@ def merge(one: Node, other: Node, path: str) -> Node:
         node["enum"] = [value for value in one["enum"] if any(same_json(value, also) for also in other["enum"])]
         if not node["enum"]:
             raise EmptyError(f"{path}.enum", "no value is in both lists")
+    if "by_format" in one and "by_format" in other:
+        node["by_format"] = list(dict.fromkeys([*one["by_format"], *other["by_format"]]))
     if "patterns" in one and "patterns" in other:
         node["patterns"] = list(dict.fromkeys([*one["patterns"], *other["patterns"]]))
     if one.get("format") and other.get("format") and one["format"] != other["format"]:
         raise SchemaError(f"{path}.format", f"{one['format']} and {other['format']} together cannot be held")
     if "multipleOf" in one and "multipleOf" in other:
-        node["multipleOf"] = _common_multiple(one["multipleOf"], other["multipleOf"])
+        node["multipleOf"] = _common_multiple(one["multipleOf"], other["multipleOf"], f"{path}.multipleOf")
     _merge_arrays(node, one, other, path)
     _merge_objects(node, one, other, path)
     return node
@@ -63,6 +67,8 @@ def merge(one: Node, other: Node, path: str) -> Node:
 
 def _merge_alternatives(one: Node, other: Node, path: str) -> Node:
     notes: Node = {key: node[key] for node in (other, one) for key in _NOTES if key in node}
+    if (count := len(_alternatives(one)) * len(_alternatives(other))) > MAX_COMBINATIONS:
+        raise SchemaError(path, f"combines {count} pairs of alternatives; {MAX_COMBINATIONS} are the limit")
     pairs = [attempt(merge, a, b, path) for a in _alternatives(one) for b in _alternatives(other)]
     branches = [
         alternative for pair in pairs if not isinstance(pair, EmptyError) for alternative in pair.get("anyOf", [pair])
@@ -86,9 +92,11 @@ def _merge_types(one: list[str], other: list[str], path: str) -> list[str]:
     return both
 
 
-def _common_multiple(one: float, other: float) -> float:
+def _common_multiple(one: float, other: float, path: str) -> float:
     a, b = exact(one), exact(other)
     least = Fraction(a.numerator * b.numerator // gcd(a.numerator, b.numerator), gcd(a.denominator, b.denominator))
+    if least > 2**53:
+        raise SchemaError(path, f"{one} and {other} have no common multiple that a double holds exactly")
     return int(least) if least.denominator == 1 else float(least)
 
 
@@ -121,7 +129,7 @@ def _merge_objects(node: Node, one: Node, other: Node, path: str) -> None:
         left, right = one["additionalProperties"], other["additionalProperties"]
         node["additionalProperties"] = _merge_members(left, right, f"{path}.additionalProperties")
     for name in node.get("required", ()):
-        if _member(node, name) is False:
+        if _member(node, name) is False and node.get("type", ["object"]) == ["object"]:
             raise EmptyError(f"{path}.properties.{name}", "is required, yet no value of it is allowed")
 
 

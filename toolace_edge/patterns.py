@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from llguidance import LLMatcher, LLTokenizer
 
 MAX_PATTERN = 1000  # characters
+_ENOUGH = 1024  # repetitions of one part
 MAX_REPEAT = 4096  # counted repetitions, multiplied through nested groups
 
 _DAY = "(?:0[13578]|1[02])-(?:0[1-9]|[12][0-9]|3[01])|(?:0[469]|11)-(?:0[1-9]|[12][0-9]|30)|02-(?:0[1-9]|1[0-9]|2[0-8])"
@@ -137,11 +138,15 @@ class _Reader:
         """`{2}`, `{2,}`, `{2,5}`; None for a brace that is only a character."""
         end = self.text.find("}", self.at)
         low, comma, high = self.text[self.at + 1 : end].partition(",")
-        if end < 0 or not _is_number(low) or not (high == "" or _is_number(high)):
+        if end < 0 or not (low + high).isdigit() or not (low + high).isascii():
             return None
+        if not low:
+            raise PatternError(f"has '{{,{high}}}', which programs read differently; write {{0,{high}}}")
         if high and int(high) < int(low):
             raise PatternError(f"repeats from {low} to {high} times, which is never")
         self.at = end + 1
+        if high and int(low) <= _ENOUGH < int(high):  # less than it allows, and more than an answer has room for
+            high = str(_ENOUGH)
         return "{" + low + comma + high + "}", max(1, int(low), int(high or 0))
 
     def _class(self) -> str:
@@ -208,10 +213,6 @@ class _Reader:
         if char.isalnum():
             raise PatternError(f"has \\{char}, which no automaton can hold (a boundary, a back-reference or unknown)")
         return _literal(char)
-
-
-def _is_number(text: str) -> bool:
-    return 0 < len(text) <= 6 and text.isascii() and text.isdigit()
 
 
 def _literal(char: str) -> str:

@@ -36,6 +36,7 @@ __all__ = ["MAX_DEPTH", "MAX_NODES", "check", "normalise", "normalise_parameters
 
 MAX_DEPTH = 24  # schemas inside schemas
 MAX_NODES = 5000  # schemas in one tool, references followed
+MAX_APART = 100  # alternatives of a oneOf that are not lists of values: each is compared with each other
 MAX_CHAIN = 300  # properties on the way to the last one: native code recurses over them, up to 5 KB of stack each
 
 
@@ -130,6 +131,8 @@ class _Expansion:
     def _follow(self, reference: str, path: str, depth: int) -> Node:
         if not reference.startswith("#"):
             raise SchemaError(path, f"{reference!r} lies outside this schema; only local references are followed")
+        if reference != "#" and not reference.startswith("#/"):
+            raise SchemaError(path, f"{reference!r} is an anchor; only a JSON pointer (#/$defs/NAME) is followed")
         if reference in self.references or reference == "#":
             raise SchemaError(
                 path,
@@ -139,7 +142,7 @@ class _Expansion:
         target: Any = self.root
         for key in reference[1:].split("/")[1:]:
             key = unquote(key).replace("~1", "/").replace("~0", "~")
-            if isinstance(target, list) and key.isdigit() and int(key) < len(target):
+            if isinstance(target, list) and key.isascii() and key.isdigit() and int(key) < len(target):
                 target = target[int(key)]
             elif isinstance(target, Mapping) and key in target:
                 target = target[key]
@@ -160,6 +163,8 @@ class _Expansion:
 
 def _refuse_overlap(branches: list[Node], path: str) -> None:
     """oneOf: whatever fits one alternative must fit no other, which a grammar cannot look for while it writes."""
+    if len(branches) > MAX_APART and not all("enum" in branch for branch in branches):
+        raise SchemaError(path, f"has {len(branches)} alternatives to be told apart; {MAX_APART} are the limit")
     for (i, one), (j, other) in combinations(enumerate(branches), 2):
         if not disjoint(one, other, path):
             raise SchemaError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from functools import cached_property
 
@@ -14,12 +15,12 @@ from toolace_edge.messages import is_text
 
 
 class Vocabulary:
-    """`json` is the text of the tokenizer.json `file`; `size` the width of the model's logits where it is padded."""
+    """`text` is that of the tokenizer.json `file`; `size` the width of the model's logits where it is padded."""
 
-    def __init__(self, json: str, size: int | None = None, file: str = "tokenizer.json") -> None:
+    def __init__(self, text: str, size: int | None = None, file: str = "tokenizer.json") -> None:
         try:
-            self._special = Tokenizer.from_str(json)
-            self._plain = Tokenizer.from_str(json)
+            self._special = Tokenizer.from_str(text)
+            self._plain = Tokenizer.from_str(text)
         except Exception as error:  # tokenizers raises bare Exception
             raise ModelError(f"{file} is not a tokenizer that can be read: {error}.") from error
         self._plain.encode_special_tokens = True  # "<|call|>" in a user's text is seven plain characters
@@ -32,7 +33,7 @@ class Vocabulary:
         self.size = own if size is None else size
         if self.size < own:
             raise ModelError(f"{file} has {own} tokens, but the model's logits only {self.size}.")
-        self._json, self._file = json, file
+        self._text, self._file = text, file
 
     def encode(self, text: str, special: bool = False) -> list[int]:
         if not is_text(text):
@@ -48,7 +49,10 @@ class Vocabulary:
     @cached_property
     def llguidance(self) -> llguidance.LLTokenizer:
         """50 ms at 8k tokens, 1 s at 128k."""
+        text = self._text
+        if self._special.normalizer is not None:  # what a grammar forces is written as it is, composed or not
+            text = json.dumps({**json.loads(text), "normalizer": None}, ensure_ascii=False)
         try:
-            return llguidance.LLTokenizer(self._json, n_vocab=self.size)
+            return llguidance.LLTokenizer(text, n_vocab=self.size)
         except ValueError as error:
             raise ModelError(f"{self._file} is not a byte-level tokenizer: {error}.") from error

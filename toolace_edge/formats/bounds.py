@@ -22,6 +22,7 @@ from typing import Any
 from toolace_edge import patterns
 from toolace_edge.errors import SchemaError
 from toolace_edge.formats.base import Limits
+from toolace_edge.validate import has_type
 
 Node = dict[str, Any]
 
@@ -34,6 +35,7 @@ _KNOWN = frozenset(
 ).union(_NUMBER, _NOTES)
 _TYPES = ("string", "number", "integer", "boolean", "null", "array", "object")
 _MAX_NESTING = 40
+_READ = "Read tools with load_tools."
 
 
 def bound_schema(schema: Mapping[str, Any], limits: Limits, path: str = "parameters") -> Node:
@@ -62,11 +64,19 @@ class _Bounder:
             raise SchemaError(path, "is false: no value fits")
         schema = {} if schema is True else _checked(schema, path)
         if "enum" in schema:
+            _check_alone(schema, {"enum", "type"}, path)
+            types = schema.get("type", _TYPES)
+            for i, value in enumerate(schema["enum"]):
+                if not has_type(value, list(types) if isinstance(types, tuple) else types):
+                    raise SchemaError(f"{path}.enum[{i}]", "is of another type", hint=_READ)
             return {"enum": list(schema["enum"])}
         if "anyOf" in schema:
+            _check_alone(schema, {"anyOf"}, path)
             return _any_of([self.node(part, f"{path}.anyOf[{i}]", depth + 1) for i, part in enumerate(schema["anyOf"])])
         kinds = schema.get("type", [])
         kinds = [kinds] if isinstance(kinds, str) else kinds
+        if not kinds:
+            _check_alone(schema, set(), path)
         for kind in kinds:
             if kind not in _TYPES:
                 raise SchemaError(f"{path}.type", f"{kind!r} is not a type")
@@ -173,6 +183,12 @@ def any_value(limits: Limits, depth: int) -> Node:
     return {"anyOf": nodes}
 
 
+def _check_alone(schema: Node, known: set[str], path: str) -> None:
+    """SchemaError for a keyword that schema.py would not leave beside these, as nothing here would hold it."""
+    for key in schema.keys() - known:
+        raise SchemaError(f"{path}.{key}", "cannot be held where it stands", hint=_READ)
+
+
 def _any_of(nodes: list[Node]) -> Node:
     flat = [part for node in nodes for part in node.get("anyOf", [node])]
     return flat[0] if len(flat) == 1 else {"anyOf": flat}
@@ -182,7 +198,7 @@ def _checked(schema: Mapping[str, Any], path: str) -> Node:
     """Without notes, which never enter a grammar. SchemaError for a keyword that schema.py does not write."""
     for key in schema:
         if key not in _KNOWN:
-            raise SchemaError(f"{path}.{key}", "cannot be held by a grammar", hint="Read tools with load_tools.")
+            raise SchemaError(f"{path}.{key}", "cannot be held by a grammar", hint=_READ)
     return {key: value for key, value in schema.items() if key not in _NOTES}
 
 

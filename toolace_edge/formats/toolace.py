@@ -77,7 +77,8 @@ class Toolace:
         rules = Rules(PYTHON, limits)
         calls = []
         for path, tool in choice.select(tools):
-            inside = rules.members(bound_schema(tool.parameters, limits, path), pythonic.key, pythonic.close)
+            node = bound_schema(tool.parameters, limits, path)
+            inside = rules.members(node, pythonic.key, pythonic.close, around_free=("**{", "}"))
             calls.append(rules.rule(f'{lark_string(tool.name + "(")} {inside} ")"'))
         alternatives = []
         if calls:

@@ -12,6 +12,7 @@ apart: a comma is always its own, a key always ends with its colon.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +21,7 @@ from toolace_edge.formats.base import Limits
 from toolace_edge.formats.bounds import Node
 
 _LEAF_OPTIONS = {"whitespace_flexible": False, "json_allowed_escapes": 'nrbtf\\"'}
+_TAG = re.compile(r"<(?=\||[^<>\s]+>)")  # where <|end|> begins, or <tool_call>
 _FREE_KEY_CHAR = r"[^\"\\\x00-\x1f\x7f]"
 
 
@@ -66,7 +68,7 @@ def harmless(literal: str) -> str:
 
     A literal of a schema may be forced, and forced text is tokenized as a whole, with control tokens recognised.
     """
-    return literal.replace("<|", "\\u003c|")
+    return _TAG.sub(r"\\u003c", literal)
 
 
 @dataclass(slots=True)
@@ -138,15 +140,22 @@ class Rules:
             body = f"{comma if i else ''} {one} {body}" if i < least else f"({comma if i else ''} {one} {body})?"
         return self.rule(f'"[" {body} "]"')
 
-    def members(self, node: Node, key: Callable[[str], str], close: Callable[[str], str] = lambda name: "") -> str:
+    def members(
+        self,
+        node: Node,
+        key: Callable[[str], str],
+        close: Callable[[str], str] = lambda name: "",
+        around_free: tuple[str, str] = ("", ""),
+    ) -> str:
         """The inside of an object or of an argument list: properties in their order, each optional one or not, then
-        free names. `key` writes what stands before a value, `close` what stands behind it."""
+        free names. `key` writes what stands before a value, `close` what stands behind it; `around_free` stands around
+        a free name and its value."""
         comma, required = lark_string(self.dialect.comma), set(node["required"])
         parts = []
         for name, part in node["properties"].items():
             end = lark_string(close(name)) if close(name) else ""
             parts.append((f"{lark_string(key(name))} {self.value(part)} {end}".rstrip(), name))
-        free = self._free_member(node) if node["additionalProperties"] and node["maxProperties"] else ""
+        free = self._free_member(node, *around_free) if node["additionalProperties"] and node["maxProperties"] else ""
         tail = f"({comma} {free}){{0,{node['maxProperties']}}}" if free else ""
         starts = []  # the alternatives for what is written first
         if free:
@@ -162,12 +171,13 @@ class Rules:
         may_be_empty = not required and not node["minProperties"]
         return f"({' | '.join(starts)}){'?' if may_be_empty else ''}"
 
-    def _free_member(self, node: Node) -> str:
-        colon, taken = self.dialect.colon, [quote(name) + self.dialect.colon for name in node["properties"]]
-        body = rf"/\"{_FREE_KEY_CHAR}{{1,{self.limits.max_key}}}\"{colon}/"
+    def _free_member(self, node: Node, before: str, behind: str) -> str:
+        colon, taken = self.dialect.colon, [before + quote(name) + self.dialect.colon for name in node["properties"]]
+        body = rf"/{re.escape(before)}\"{_FREE_KEY_CHAR}{{1,{self.limits.max_key}}}\"{colon}/"
         if taken:
             body += f" & ~({' | '.join(map(lark_string, taken))})"
-        return self.rule(f"{self.terminal(body)} {self.value(node['additionalProperties'])}")
+        end = lark_string(behind) if behind else ""
+        return self.rule(f"{self.terminal(body)} {self.value(node['additionalProperties'])} {end}".rstrip())
 
 
 def sequence(comma: str, items: Sequence[str], most: int) -> str:

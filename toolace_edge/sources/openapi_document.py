@@ -49,7 +49,7 @@ class Document:
             key = unquote(key).replace("~1", "/").replace("~0", "~")
             if isinstance(target, Mapping) and key in target:
                 target = target[key]
-            elif isinstance(target, list) and key.isdigit() and int(key) < len(target):
+            elif isinstance(target, list) and key.isascii() and key.isdigit() and int(key) < len(target):
                 target = target[int(key)]
             else:
                 raise SchemaError(f"{path}.$ref", f"{reference!r:.200} is not in this document")
