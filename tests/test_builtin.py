@@ -31,6 +31,9 @@ def test_the_builtin_tools_load_and_describe_themselves() -> None:
         ("10 divided by 4", 2.5), ("2^10", 1024), ("5 squared", 25), ("15% of 80", 12), ("20 percent of 50", 10),
         ("100 - 10%", 99.9), ("square root of 16 plus 1", 5), ("sqrt(2)**2", 2.0000000000000004), ("-3 + 5", 2),
         ("1,000 + 1", 1001), ("7 // 2", 3), ("7 mod 4", 3), ("max(1, 2, 3)", 3), ("2 * pi", 6.283185307179586),
+        ("min(5,100,7)", 5), ("max(1,200)", 200), ("sqrt(1,024)", 32), ("12,345,678 / 2", 6172839),
+        ("100 / 10% of 50", 20), ("20% of 50% of 100", 10), ("15% of (1,000 + 20)", 153), ("17 % 5", 2),
+        ("0x10 + 5", 21),
         ("12 minus 5", 7), ("0.1 + 0.2", 0.30000000000000004), ("10 / 5", 2), ("3 plus 4 =", 7),
     ],
 )  # fmt: skip
@@ -79,6 +82,37 @@ def test_units_are_converted(value: float, source: str, target: str, wanted: flo
 def test_units_of_different_kinds_are_refused(source: str, target: str, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         units.convert(1, source, target)
+
+
+@pytest.mark.parametrize("unit", ["Mb", "Gb"])
+def test_what_may_be_bits_is_not_taken_for_bytes(unit: str) -> None:
+    with pytest.raises(ValueError, match="may mean bits"):
+        units.convert(8, unit, "byte")
+
+
+def test_a_number_is_repeated_as_it_was_given() -> None:
+    said = run("convert_units", value=1000001, from_unit="m", to_unit="km").content
+    assert said == "1000001 m = 1000 kilometer"
+
+
+@pytest.mark.parametrize(
+    "city", ["Paris, France", "Boston, MA, USA", "São Paulo, Brazil", "Washington, D.C.", "Toronto, Ontario"]
+)
+def test_a_city_may_say_where_it_is(city: str) -> None:
+    assert places.find_place(city).name.startswith(city[:2].replace("ã", "a"))
+
+
+@pytest.mark.parametrize(
+    "city", ["Paris, Texas", "London, Ontario", "Melbourne, Florida", "Vancouver, WA", "Toronto, USA"]
+)
+def test_a_city_of_the_same_name_elsewhere_is_not_known(city: str) -> None:
+    with pytest.raises(ValueError, match="is not among the"):
+        places.find_place(city)
+
+
+def test_every_city_lies_somewhere() -> None:
+    for place in places.PLACES.values():
+        assert places._AROUND.get(place.name) or places._AROUND.get(place.zone), place.name
 
 
 def test_no_temperature_is_below_absolute_zero() -> None:

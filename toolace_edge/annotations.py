@@ -17,6 +17,7 @@ from __future__ import annotations
 import collections.abc
 import dataclasses
 import enum
+import inspect
 import re
 import types
 import typing
@@ -55,6 +56,10 @@ def hints_of(owner: Any, name: str) -> dict[str, Any]:
         raise ToolError(
             f"{name}: its annotations cannot be read: {error}.", hint="Import what they name where it is defined."
         ) from None
+
+
+def _is_pydantic_dataclass(annotation: Any) -> bool:
+    return dataclasses.is_dataclass(annotation) and hasattr(annotation, "__pydantic_validator__")
 
 
 def is_model(annotation: Any) -> bool:
@@ -106,15 +111,32 @@ def _class_schema(annotation: type, where: str) -> Schema:
     if issubclass(annotation, enum.Enum):
         return {"enum": [member.value for member in annotation]}
     if _is_typed_dict(annotation):
-        keys: frozenset[str] = annotation.__required_keys__  # type: ignore[attr-defined]
         names = list(annotation.__annotations__)
-        return _members_schema(annotation, names, [name for name in names if name in keys], where)
+        return _members_schema(annotation, names, _required_keys(annotation, names, where), where)
+    if _is_pydantic_dataclass(annotation):
+        return _pydantic_schema(annotation, where)
     if dataclasses.is_dataclass(annotation):
         missing = dataclasses.MISSING
         fields = [field for field in dataclasses.fields(annotation) if field.init]
         required = [field.name for field in fields if field.default is missing and field.default_factory is missing]
+        for name, asked in inspect.signature(annotation).parameters.items():
+            if asked.default is asked.empty and name not in required:
+                raise ToolError(f"{where}: {annotation.__name__} asks for {name}, which is no field.", hint=_HINT)
         return _members_schema(annotation, [field.name for field in fields], required, where)
     raise _unknown(annotation, where)
+
+
+def _required_keys(annotation: Any, names: Iterable[str], where: str) -> list[str]:
+    """Of a TypedDict: what Python says, corrected by the marks, which it does not see in postponed annotations."""
+    required, hints = set(annotation.__required_keys__), hints_of(annotation, where)
+    for name in names:
+        hint = hints[name]
+        while get_args(hint) and (get_origin(hint) is Annotated or _is_required_mark(get_origin(hint))):
+            mark = getattr(get_origin(hint), "_name", "")
+            if mark in ("Required", "NotRequired"):
+                (required.add if mark == "Required" else required.discard)(name)
+            hint = get_args(hint)[0]
+    return [name for name in names if name in required]
 
 
 def _members_schema(annotation: type, names: Iterable[str], required: list[str], where: str) -> Schema:
@@ -160,10 +182,14 @@ def _is_pydantic(note: Any) -> bool:
 
 
 def _pydantic_schema(annotation: Any, where: str) -> Schema:
-    """Whoever has a Field has pydantic loaded already."""
+    return _written_by_pydantic(lambda: _adapter(annotation).json_schema(), str(annotation), where)
+
+
+def _adapter(annotation: Any) -> Any:
+    """pydantic's reader and writer: who has a Field, or a dataclass of pydantic's, has loaded it already."""
     from pydantic import TypeAdapter
 
-    return _written_by_pydantic(lambda: TypeAdapter(annotation).json_schema(), str(annotation), where)
+    return TypeAdapter(annotation)
 
 
 def _union_schema(arguments: tuple[Any, ...], where: str) -> Schema:
@@ -229,6 +255,8 @@ def _instance(annotation: Any, value: Any) -> Any:
         return _READ[annotation](value)
     if is_model(annotation):
         return annotation.model_validate(value)
+    if _is_pydantic_dataclass(annotation):
+        return _adapter(annotation).validate_python(value)
     if issubclass(annotation, enum.Enum):
         return next((member for member in annotation if same_json(member.value, value)), None) or annotation(value)
     if _is_typed_dict(annotation) or dataclasses.is_dataclass(annotation):
@@ -281,6 +309,8 @@ def as_json(value: Any) -> Any:
         return int(value) if value == value.to_integral_value() else float(value)
     if is_model(type(value)):
         return value.model_dump(mode="json")
+    if _is_pydantic_dataclass(type(value)):
+        return _adapter(type(value)).dump_python(value, mode="json")
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: as_json(getattr(value, field.name)) for field in dataclasses.fields(value) if field.init}
     if isinstance(value, Mapping):

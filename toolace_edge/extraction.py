@@ -35,7 +35,8 @@ def target_of(model: Any) -> Target:
         schema, make = schema_of(model, name), partial(as_annotated, model)
     description = shorten(schema.get("description", ""), _MAX_DESCRIPTION)
     node = normalise(schema, name)
-    if node.get("type") == "object" and "anyOf" not in node and "enum" not in node:
+    free = not node.get("properties") and node.get("additionalProperties") is True  # a tool's own would be no names
+    if node.get("type") == "object" and not free and "anyOf" not in node and "enum" not in node:
         return Target(Tool(name, description, normalise_parameters(schema, name)), lambda given: make(dict(given)))
     parameters = {"type": "object", "properties": {_ONLY: node}, "required": [_ONLY], "additionalProperties": False}
     return Target(Tool(name, description, parameters), lambda given: make(given[_ONLY]))

@@ -62,7 +62,7 @@ def convert_units(
 ) -> str:
     """Convert a value from one unit of measurement to another."""
     converted, name = units.convert(value, from_unit, to_unit)
-    return f"{value:g} {from_unit} = {converted:.6g} {name}"
+    return f"{value:.12g} {from_unit} = {converted:.6g} {name}"
 
 
 @tool

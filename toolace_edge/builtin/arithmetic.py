@@ -16,11 +16,10 @@ MAX_TEXT = 200  # characters
 MAX_DIGITS = 300  # of any number on the way
 
 _WORDS = (
-    (r"(?<=\d),(?=\d{3}(?!\d))", ""),  # 1,000
     (r"\b(?:what is|what's|what does|how much is|calculate|compute|evaluate|equals?)\b|[?=]|\bplease\b", " "),
-    (r"(\d(?:[\d.]*)?)\s*(?:%|percent)\s*of\b", r"\1/100*"),
+    (r"(?<=\d)\s+%\s+(?=[\d(])", " mod "),  # as programs write it
     (r"(\d(?:[\d.]*)?)\s*(?:%|percent\b)", r"(\1/100)"),
-    (r"\b(?:multiplied by|times|x)\b|(?<=\d)\s*x\s*(?=\d)|[×·]", "*"),
+    (r"\b(?:multiplied by|times|x)\b|(?<=\d)(?<!\b0)\s*x\s*(?=\d)|[×·]", "*"),
     (r"\b(?:divided by|over)\b|÷", "/"),
     (r"\bplus\b", "+"),
     (r"\b(?:minus|less)\b|−", "-"),
@@ -39,6 +38,10 @@ _FUNCTIONS: dict[str, Callable[..., float]] = {
     "sqrt": math.sqrt, "abs": abs, "round": round, "floor": math.floor, "ceil": math.ceil, "min": min, "max": max,
     "sin": math.sin, "cos": math.cos, "tan": math.tan, "log": math.log, "log10": math.log10, "exp": math.exp,
 }  # fmt: skip
+_THOUSANDS = re.compile(r"\d{1,3}(?:,\d{3})+(?![\d,])")
+_CALLED = re.compile(r"\b(?:min|max|log|round)\s*$")  # what takes several numbers
+_SHARE = re.compile(r"(?<![\d.])(\d[\d.]*|\.\d+)\s*(?:%|percent)\s*of\b\s*")
+_OPERAND = re.compile(r"-?(?:\d[\d.]*|\.\d+)(?:\s*(?:%|percent\b))?|[a-z0-9]*\([^()]*(?:\([^()]*\)[^()]*)*\)|pi\b|e\b")
 _CONSTANTS = {"pi": math.pi, "e": math.e}
 
 
@@ -46,7 +49,7 @@ def evaluate(text: str) -> float:
     """The value of the expression; an int where it is whole. Raises ValueError with a sentence."""
     if len(text) > MAX_TEXT:
         raise ValueError(f"the expression has {len(text)} characters; {MAX_TEXT} are the limit")
-    expression = text.lower()
+    expression = _with_shares(_without_thousands(text.lower()))
     for pattern, replacement in _WORDS:
         expression = re.sub(pattern, replacement, expression)
     try:
@@ -59,6 +62,31 @@ def evaluate(text: str) -> float:
     except (OverflowError, TypeError) as error:
         raise ValueError(f"{text!r} cannot be computed: {error}") from None
     return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 1e15 else value
+
+
+def _without_thousands(text: str) -> str:
+    """1,000 is a thousand, but what max, min, log and round are given is a list: max(1,200)."""
+    out, inside, at = "", [False], 0
+    while at < len(text):
+        number = _THOUSANDS.match(text, at) if not any(inside) else None
+        if number is not None and not (out[-1:].isdigit() or out[-1:] in (".", ",")):
+            out, at = out + number[0].replace(",", ""), number.end()
+            continue
+        if text[at] == "(":
+            inside.append(_CALLED.search(text, 0, at) is not None)
+        elif text[at] == ")" and len(inside) > 1:
+            inside.pop()
+        out, at = out + text[at], at + 1
+    return out
+
+
+def _with_shares(text: str) -> str:
+    """`15% of 80` in parentheses, the last one first: 20% of 50% of 100, 100 / 10% of 50."""
+    for share in reversed(list(_SHARE.finditer(text))):
+        whole = _OPERAND.match(text, share.end())
+        if whole is not None:
+            text = f"{text[: share.start()]}({share[1]}/100*{whole[0]}){text[whole.end() :]}"
+    return text
 
 
 def _value(node: ast.expr) -> float:

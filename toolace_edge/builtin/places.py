@@ -48,10 +48,39 @@ Washington America/New_York 38.91 -77.04|Zurich Europe/Zurich 47.38 8.54
 """  # noqa: E501 - a table
 
 
+# What may follow a city and a comma, by its time zone; by its name in countries of several zones.
+_WHERE = """
+Europe/Amsterdam netherlands holland nl|Europe/Athens greece gr|Pacific/Auckland new_zealand nz|Asia/Bangkok thailand th
+Europe/Madrid spain es catalonia|Asia/Shanghai china cn prc|Europe/Berlin germany de bavaria|America/Bogota colombia co
+Boston massachusetts ma|Europe/Brussels belgium be|Europe/Budapest hungary hu
+America/Argentina/Buenos_Aires argentina ar|Africa/Cairo egypt eg|Africa/Johannesburg south_africa za
+Chicago illinois il|Europe/Copenhagen denmark dk|Dallas texas tx
+Asia/Kolkata india in maharashtra|Denver colorado co|Asia/Dubai uae united_arab_emirates ae|Europe/Dublin ireland ie
+Asia/Ho_Chi_Minh vietnam vn|Europe/Helsinki finland fi|Asia/Hong_Kong china hk|Honolulu hawaii hi|Houston texas tx
+Europe/Istanbul turkey turkiye tr|Asia/Jakarta indonesia id|Asia/Jerusalem israel il|Asia/Karachi pakistan pk
+Europe/Kyiv ukraine ua|Africa/Lagos nigeria ng|America/Lima peru pe|Europe/Lisbon portugal pt
+Europe/London england uk united_kingdom great_britain gb|Los_Angeles california ca|Asia/Manila philippines ph
+Australia/Melbourne australia au victoria vic|America/Mexico_City mexico mx|Miami florida fl|Europe/Rome italy it
+Montreal quebec qc canada|Europe/Moscow russia ru|Africa/Nairobi kenya ke|New_York new_york ny|Europe/Oslo norway no
+Europe/Paris france fr|Europe/Prague czechia czech_republic cz|Atlantic/Reykjavik iceland is|America/Sao_Paulo brazil br
+Asia/Riyadh saudi_arabia sa|San_Francisco california ca|America/Santiago chile cl|Seattle washington wa
+Asia/Seoul south_korea korea kr|Asia/Singapore singapore sg|Europe/Stockholm sweden se
+Australia/Sydney australia au new_south_wales nsw|Asia/Taipei taiwan tw|Asia/Tehran iran ir|Asia/Tokyo japan jp
+Toronto ontario on canada|Vancouver british_columbia bc canada|Europe/Vienna austria at|Europe/Warsaw poland pl
+Washington dc district_of_columbia|Europe/Zurich switzerland ch
+"""
+_STATES = ("usa", "us", "united states", "united states of america", "america")
+
+
+def _plain(name: str) -> str:
+    """Without accents, points and case."""
+    ascii_only = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
+    return " ".join(ascii_only.lower().replace("_", " ").replace(".", "").split())
+
+
 def _key(name: str) -> str:
-    """Without accents, case, and what follows a comma: "São Paulo, Brazil" is "sao paulo"."""
-    plain = unicodedata.normalize("NFKD", name.split(",")[0]).encode("ascii", "ignore").decode()
-    return " ".join(plain.lower().replace("_", " ").split()).removesuffix(" city")
+    """Without what follows a comma: "São Paulo, Brazil" is "sao paulo"."""
+    return _plain(name.split(",")[0]).removesuffix(" city")
 
 
 def _read(entry: str) -> Place:
@@ -59,15 +88,26 @@ def _read(entry: str) -> Place:
     return Place(name.replace("_", " "), zone, float(latitude), float(longitude))
 
 
+_AROUND = {
+    first if "/" in first else first.replace("_", " "): {_plain(word) for word in words}
+    for first, *words in (entry.split() for entry in _WHERE.strip().replace("\n", "|").split("|"))
+}
 PLACES = {_key(place.name): place for place in map(_read, _TABLE.strip().replace("\n", "|").split("|"))}
 
 
 def find_place(city: str) -> Place:
-    """Raises ValueError with a sentence for a city that is not in the table."""
+    """Raises ValueError with a sentence for a city that is not in the table, or not where it is said to be."""
     place = PLACES.get(_key(city))
-    if place is None:
+    if place is None or not {_plain(part) for part in city.split(",")[1:]} <= _around(place):
         raise ValueError(f"{city!r} is not among the {len(PLACES)} cities known here")
     return place
+
+
+def _around(place: Place) -> set[str]:
+    """The states and countries that a city lies in."""
+    found = {"", *_AROUND.get(place.name, ()), *_AROUND.get(place.zone, ())}
+    in_the_states = place.name in _AROUND and "canada" not in found
+    return found | set(_STATES) if in_the_states else found
 
 
 def zone_of(place: Place) -> ZoneInfo:

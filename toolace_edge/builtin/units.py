@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 # Kind -> unit -> (factor to the kind's base unit, other names). Plurals in -s are understood.
 _UNITS: dict[str, dict[str, tuple[float, str]]] = {
     "length": {
@@ -16,7 +18,7 @@ _UNITS: dict[str, dict[str, tuple[float, str]]] = {
     "volume": {
         "liter": (1, "l litre"), "milliliter": (0.001, "ml millilitre"), "gallon": (3.785411784, "gal"),
         "quart": (0.946352946, "qt"), "pint": (0.473176473, "pt"), "cup": (0.2365882365, ""),
-        "fluid ounce": (0.0295735295625, "floz"), "tablespoon": (0.01478676478125, "tbsp"),
+        "fluid ounce": (0.0295735295625, "floz fl_oz"), "tablespoon": (0.01478676478125, "tbsp"),
         "teaspoon": (0.00492892159375, "tsp"),
     },
     "time": {
@@ -24,12 +26,14 @@ _UNITS: dict[str, dict[str, tuple[float, str]]] = {
         "week": (604800, ""),
     },
     "speed": {
-        "meter per second": (1, "m/s"), "kilometer per hour": (1 / 3.6, "km/h kph kmh"),
-        "mile per hour": (0.44704, "mph mi/h"), "knot": (1852 / 3600, "kn kt"),
+        "meter per second": (1, "m/s metre_per_second"), "knot": (1852 / 3600, "kn kt"),
+        "kilometer per hour": (1 / 3.6, "km/h kph kmh kilometre_per_hour"),
+        "mile per hour": (0.44704, "mph mi/h"),
     },
     "area": {
-        "square meter": (1, "m2 m²"), "square kilometer": (1e6, "km2 km²"), "square foot": (0.09290304, "ft2 sqft"),
-        "square mile": (2589988.110336, "mi2"), "acre": (4046.8564224, ""), "hectare": (10000, "ha"),
+        "square meter": (1, "m2 m² square_metre sq_m"), "square kilometer": (1e6, "km2 km² square_kilometre sq_km"),
+        "square foot": (0.09290304, "ft2 ft² sqft sq_ft"), "square mile": (2589988.110336, "mi2 mi² sq_mi"),
+        "acre": (4046.8564224, ""), "hectare": (10000, "ha"),
     },
     "data": {
         "byte": (1, "b"), "kilobyte": (1e3, "kb"), "megabyte": (1e6, "mb"), "gigabyte": (1e9, "gb"),
@@ -46,7 +50,7 @@ _TEMPERATURES |= {"kelvin": "kelvin", "k": "kelvin", "centigrade": "celsius"}
 _BY_NAME: dict[str, tuple[str, float, str]] = {}
 for _kind, _units in _UNITS.items():
     for _unit, (_factor, _names) in _units.items():
-        for _name in (_unit, *_names.split()):
+        for _name in (_unit, *(_one.replace("_", " ") for _one in _names.split())):
             _BY_NAME[_name] = (_kind, _factor, _unit)
 
 
@@ -65,6 +69,8 @@ def convert(value: float, from_unit: str, to_unit: str) -> tuple[float, str]:
 def _find(unit: str) -> tuple[str, float, str]:
     if _temperature(unit):
         return "temperature", 1, _temperature(unit)
+    if re.fullmatch(r"[KMGT]b", unit.strip()):
+        raise ValueError(f"{unit!r} may mean bits; write {unit.strip()[0]}B, or the unit's whole name")
     words = unit.strip().lower().replace("_", " ").rstrip(".")
     for name in (words, words.removesuffix("s"), words.removesuffix("es"), words.replace("s per ", " per ", 1)):
         if name in _BY_NAME:

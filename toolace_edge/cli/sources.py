@@ -32,12 +32,12 @@ def are_given(options: Mapping[str, Any]) -> bool:
 
 @contextmanager
 def opened(options: Mapping[str, Any], *, accept_changes: bool = False) -> Iterator[Sources]:
-    """The sources that the flags name; MCP servers are ended with the block, on SIGTERM too."""
+    """The sources that the flags name; MCP servers are ended with the block, on SIGTERM and SIGHUP too."""
     from toolace_edge.sources import open_sources
 
     if not are_given(options) and (options["base_url"] or options["only"]):
         raise click.UsageError("--base-url and --only say more about --openapi or --mcp: give one of these.")
-    with _ended_by_sigterm(), open_sources(**options, accept_changes=accept_changes) as sources:
+    with _ended_by_signals(), open_sources(**options, accept_changes=accept_changes) as sources:
         yield sources
 
 
@@ -58,15 +58,21 @@ def opened_tools(
 
 
 @contextmanager
-def _ended_by_sigterm() -> Iterator[None]:
+def _ended_by_signals() -> Iterator[None]:
+    """What a terminal's window sends as it closes (SIGHUP) ends the program as SIGTERM does; nohup stays nohup."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {number: signal.getsignal(number) for number in numbers}
+    heard = [number for number in numbers if before[number] != signal.SIG_IGN]
+    for number in heard:
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number in heard:
+            signal.signal(number, before[number])
 
 
 def usable(sources: Sources, *, skip_unsupported: bool) -> Functions:
@@ -107,5 +113,10 @@ def split_by_grammar(functions: Functions) -> tuple[Functions, tuple[SchemaError
 
 
 def ask(call: ToolCall) -> bool:
-    """Show the exact call and ask the person at the terminal."""
-    return click.confirm(plain(f"Run {call}?"), default=False, err=True)
+    """Show the exact call and ask the person at the terminal. The end of input is a no."""
+    click.echo(plain(f"Run {call}? [y/N]: "), err=True, nl=False)
+    try:
+        return input().strip().lower() in ("y", "yes")
+    except EOFError:
+        click.echo(err=True)
+        return False

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from toolace_edge.errors import InputError, ToolError
 from toolace_edge.functions import from_function
+from toolace_edge.sources.base import CALL_TIMEOUT_S
 
 if TYPE_CHECKING:
     from toolace_edge.sources.mcp import McpSource
@@ -51,11 +52,13 @@ def open_sources(
     base_url: str | None = None,
     only: Sequence[str] = (),
     accept_changes: bool = False,
+    timeout_s: float = CALL_TIMEOUT_S,
 ) -> Iterator[Sources]:
     """Everything from these files, in this order; MCP servers run until the block ends. Raises ToolaceEdgeError.
 
     `base_url` is for one document. `only` picks among the tools of documents and servers; a pattern that fits nothing
-    is a mistake. `accept_changes` accepts what MCP servers changed since they were used last.
+    is a mistake. `accept_changes` accepts what MCP servers changed since they were used last. A call of a document or a
+    server ends after `timeout_s`; an Agent's own limit, which counts too, is a little longer by default.
     """
     if base_url is not None and len(openapi) != 1:
         raise InputError("A base URL is for one OpenAPI document.", hint="Give one --openapi with it.")
@@ -70,11 +73,11 @@ def open_sources(
 
         found.append((f"the plugin {name}", load_plugin(name)))
     if openapi:
-        found += _documents([Path(file) for file in openapi], base_url, only, problems)
+        found += _documents([Path(file) for file in openapi], base_url, only, timeout_s, problems)
     with ExitStack() as stack:
         sources = []
         for file in mcp:
-            source = stack.enter_context(_servers(Path(file), only))
+            source = stack.enter_context(_servers(Path(file), only, timeout_s))
             if accept_changes:
                 source.accept_changes()
             problems += source.problems
@@ -87,14 +90,14 @@ def open_sources(
 
 
 def _documents(
-    files: Sequence[Path], base_url: str | None, only: Sequence[str], problems: list[ToolError]
+    files: Sequence[Path], base_url: str | None, only: Sequence[str], timeout_s: float, problems: list[ToolError]
 ) -> list[tuple[str, Sequence[Callable[..., Any]]]]:
     from toolace_edge.sources.openapi import load_openapi
 
     found: list[tuple[str, Sequence[Callable[..., Any]]]] = []
     hosts: dict[str, tuple[Path, frozenset[str]]] = {}
     for file in files:
-        loaded = load_openapi(file, base_url=base_url, only=only)
+        loaded = load_openapi(file, base_url=base_url, only=only, timeout_s=timeout_s)
         for variable, where in loaded.credential_hosts.items():
             other, known = hosts.setdefault(variable, (file, where))
             if known != where:
@@ -106,13 +109,14 @@ def _documents(
     return found
 
 
-def _servers(file: Path, only: Sequence[str]) -> McpSource:
+def _servers(file: Path, only: Sequence[str], timeout_s: float) -> McpSource:
     from toolace_edge.paths import data_dir
     from toolace_edge.sources.mcp import McpSource
     from toolace_edge.sources.mcp_config import read_servers
     from toolace_edge.sources.pins import Pins
 
-    return McpSource(read_servers(file), pins=Pins(data_dir() / "mcp_pins.json"), only=only)
+    pins = Pins(data_dir() / "mcp_pins.json")
+    return McpSource(read_servers(file), pins=pins, only=only, call_timeout_s=timeout_s)
 
 
 def _distinct(found: Sequence[tuple[str, Sequence[Callable[..., Any]]]]) -> tuple[Callable[..., Any], ...]:

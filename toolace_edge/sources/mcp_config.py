@@ -28,6 +28,8 @@ from toolace_edge.sources.base import valid_name
 MAX_FILE_BYTES = 2**20
 
 _VARIABLE = re.compile(r"\$\{(?:env:)?([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
+_SHORTEST_SECRET = 6  # characters: taking out shorter ones would only spoil the text
+_SCHEMES = ("bearer", "basic", "digest", "token", "apikey")
 _KEYS = ("command", "args", "env", "cwd", "url", "headers", "type", "disabled")
 
 
@@ -35,6 +37,7 @@ _KEYS = ("command", "args", "env", "cwd", "url", "headers", "type", "disabled")
 class Server:
     """One server: `command` with `args`, or `url` with `headers`. `shown` names it in errors, without secrets.
 
+    `secrets` are what no error may show.
     `key` stands for the server in the file of accepted definitions: its name and how it is reached, as written.
     """
 
@@ -47,6 +50,7 @@ class Server:
     cwd: str | None = None
     url: str = field(default="", repr=False)
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    secrets: tuple[str, ...] = field(default=(), repr=False)
 
 
 def read_servers(path: Path, environment: Mapping[str, str] = os.environ) -> tuple[Server, ...]:
@@ -77,7 +81,7 @@ def _is_object(value: object) -> bool:
 
 def _server(name: str, entry: Mapping[str, Any], where: str, environment: Mapping[str, str]) -> Server:
     for key in entry:
-        near = difflib.get_close_matches(key.lower(), _KEYS, n=1, cutoff=0.75)
+        near = difflib.get_close_matches(key.lower(), _KEYS, n=1, cutoff=0.8)
         if near and key not in _KEYS:
             raise ToolError(f"{where}: {key!r:.40} is not known.", hint=f"Did you mean {near[0]!r}?")
     if entry.get("type", "stdio") not in ("stdio", "http", "streamable-http", "streamableHttp"):
@@ -93,11 +97,14 @@ def _server(name: str, entry: Mapping[str, Any], where: str, environment: Mappin
             raise ToolError(
                 f"{where}: its url is no address of http or https.", hint="Write it as in https://host/mcp."
             )
-        return Server(name, f"the MCP server {name}", key, url=url, headers=read.members("headers"))
+        headers = {name: value.strip() for name, value in read.members("headers").items()}
+        secrets = read.secrets(url, *headers.values())
+        return Server(name, f"the MCP server {name}", key, url=url, headers=headers, secrets=secrets)
     command = read.text("command")
     cwd = read.text("cwd") if "cwd" in entry else None
     shown = f"the MCP server {name} ({entry['command']})"
-    return Server(name, shown, key, command, read.texts("args"), read.members("env"), cwd)
+    args, env = read.texts("args"), read.members("env")
+    return Server(name, shown, key, command, args, env, cwd, secrets=read.secrets(*env.values()))
 
 
 class _Texts:
@@ -107,6 +114,13 @@ class _Texts:
         self._entry = entry
         self._where = where
         self._environment = environment
+        self._put: list[str] = []
+
+    def secrets(self, *texts: str) -> tuple[str, ...]:
+        """These, whatever was put in for a variable, and their words: a server may quote a token without `Bearer`."""
+        whole = [*texts, *self._put]
+        words = [word for text in whole for word in text.split() if word.lower() not in _SCHEMES]
+        return tuple(dict.fromkeys(one for one in (*whole, *words) if len(one) >= _SHORTEST_SECRET))
 
     def text(self, key: str) -> str:
         found = self._filled(self._entry[key], key)
@@ -136,6 +150,7 @@ class _Texts:
                 raise ToolError(
                     f"{self._where}: {key} names {match[0]}, which is not set.", hint=f"Set {match[1]} first."
                 )
+            self._put.append(found)
             return found
 
         return _VARIABLE.sub(put, value)

@@ -46,6 +46,7 @@ class Connection:
         self._child = Child(server) if server.command else None
         self._client: Any = None
         self._ended: str | None = None
+        self._listing = asyncio.Lock()
 
     @property
     def digests(self) -> dict[str, str]:
@@ -75,29 +76,42 @@ class Connection:
 
     async def list_tools(self) -> None:
         """Ask for the tools. What was accepted stays so; `changed` names what is not."""
-        self.stale = False
+        self.stale = False  # before the question: what is announced while it is answered counts
+        try:
+            self.definitions = await self._listed()
+        except BaseException:
+            self.stale = True
+            raise
+
+    async def _listed(self) -> dict[str, Definition]:
+        """The tools of all pages. A page that brings nothing new is the last: some servers give it for ever."""
         found: dict[str, Definition] = {}
         cursor = None
         for _ in range(MAX_PAGES):
-            page = await self._client.list_tools(cursor=cursor)
+            page, known = await self._client.list_tools(cursor=cursor), len(found)
             for one in page.tools:
                 digest = fingerprint(one.name, one.description, one.input_schema)
                 found[one.name] = Definition(one.name, one.description or "", one.input_schema, digest)
             cursor = page.next_cursor
-            if cursor is None:
+            if cursor is None or (known and len(found) == known):
+                cursor = None
                 break
         if cursor is not None or len(found) > MAX_TOOLS:
             raise self._failure(f"{self.server.shown} lists more than {MAX_TOOLS} tools or {MAX_PAGES} pages")
-        self.definitions = found
+        return found
 
     async def refresh(self, timeout_s: float) -> None:
-        """`list_tools`, for callers outside. CallError where the server does not answer."""
-        await self._answered(self._client_call(lambda client: self.list_tools()), timeout_s)
+        """`list_tools`, where they are not known to be the present ones. CallError where the server does not answer.
+
+        One caller asks, and the others wait: none goes by the old definitions meanwhile.
+        """
+        async with self._listing:
+            if self.stale:
+                await self._answered(self._client_call(lambda client: self.list_tools()), timeout_s)
 
     async def call(self, name: str, arguments: Mapping[str, Any], timeout_s: float) -> str:
         """The result as text. CallError says what went wrong, and that a definition is not the accepted one."""
-        if self.stale:
-            await self.refresh(timeout_s)
+        await self.refresh(timeout_s)
         if name not in self.definitions:
             raise CallError(f"{self.server.shown} has no tool {name} any more")
         if name in self.changed:
@@ -106,9 +120,11 @@ class Connection:
                 "it is not called before that is accepted again"
             )
         given = dict(arguments)
-        return result_text(
-            await self._answered(self._client_call(lambda client: client.call_tool(name, given)), timeout_s)
-        )
+        result = await self._answered(self._client_call(lambda client: client.call_tool(name, given)), timeout_s)
+        try:
+            return result_text(result)
+        except CallError as error:
+            raise CallError(self._without_secrets(str(error))) from None
 
     async def _client_call(self, ask: Callable[[Any], Awaitable[T]]) -> T:
         if self._client is None:
@@ -180,23 +196,23 @@ class Connection:
         return CallError(f"{sentence}.", hint="Run its command by hand to see what it says, or take it out.")
 
     def _why(self) -> str:
-        why = self._child.why() if self._child else ""
-        return self._without_secrets(f"; {why}") if why else ""
+        why = self._child.why(self._without_secrets) if self._child else ""
+        return f"; {why}" if why else ""
 
     def _sentence(self, error: BaseException) -> str:
         leaf = _leaf(error)
         if isinstance(leaf, ToolaceEdgeError):
             return str(leaf)
-        said = " ".join(str(leaf).split())[:300]
+        said = self._without_secrets(" ".join(str(leaf).split()))[:300]
         gone = said in ("", "Connection closed") or isinstance(leaf, asyncio.CancelledError)
         what = "has gone" if gone else f"failed: {said}"
         explained = self._why() if gone or not self.ready.done() else ""
-        return self._without_secrets(f"{self.server.shown} {what}") + explained
+        return f"{self.server.shown} {what}{explained}"
 
     def _without_secrets(self, text: str) -> str:
-        for secret in (self.server.url, *self.server.headers.values(), *self.server.env.values()):
-            if len(secret) >= 6:
-                text = text.replace(secret, "[hidden]")
+        for secret in sorted(self.server.secrets, key=len, reverse=True):
+            for spelling in (secret, " ".join(secret.split()), repr(secret)[1:-1]):
+                text = text.replace(spelling, "[hidden]")
         return text
 
 

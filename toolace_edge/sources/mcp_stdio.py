@@ -16,7 +16,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from toolace_edge.errors import ToolError
@@ -48,14 +48,14 @@ class Child:
     def exit_code(self) -> int | None:
         return self._process.returncode if self._process else None
 
-    def why(self) -> str:
-        """What is known about a failure, as a part of a sentence; empty where nothing is."""
+    def why(self, hide: Callable[[str], str] = str) -> str:
+        """What is known about a failure, as a part of a sentence; empty where nothing is. `hide` goes before a cut."""
         parts = []
         if self.exit_code is not None:
             parts.append(f"its process ended with code {self.exit_code}")
         if self.rubbish:
-            parts.append(f"it writes what is not MCP on its standard output: {self.rubbish!r:.120}")
-        if said := " ".join(self.errors.decode("utf-8", "replace").split()):
+            parts.append(f"it writes what is not MCP on its standard output: {hide(self.rubbish)!r:.120}")
+        if said := hide(" ".join(self.errors.decode("utf-8", "replace").split())):
             parts.append(f"it said: ...{said[-200:]}" if len(said) > 200 else f"it said: {said}")
         return "; ".join(parts)
 
@@ -85,7 +85,10 @@ class Child:
     async def _start(self) -> asyncio.subprocess.Process:
         server = self.server
         environment = {name: os.environ[name] for name in _INHERITED if name in os.environ} | dict(server.env)
-        command = shutil.which(server.command, path=environment.get("PATH"))
+        named = server.command
+        if server.cwd is not None and os.path.dirname(named):  # from there: where it is absolute, it stays so
+            named = os.path.abspath(os.path.join(server.cwd, named))
+        command = shutil.which(named, path=environment.get("PATH"))
         if command is None:
             raise ToolError(f"{server.shown}: there is no such command.", hint="Install it, or give its full path.")
         try:
