@@ -5,14 +5,15 @@ from __future__ import annotations
 import enum
 import json
 import sys
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
-from typing import Annotated, Any, Optional, TypedDict, Union
+from typing import Annotated, Any, Optional, Union
 from uuid import UUID
 
 import jsonschema
 import pytest
+from typing_extensions import NotRequired, Required, TypedDict
 
 from toolace_edge.annotations import as_annotated, as_json, schema_of
 from toolace_edge.engines.scripted import ScriptedEngine
@@ -230,3 +231,48 @@ def test_a_model_without_a_schema_is_refused() -> None:
     model = pydantic.create_model("Calls", f=(type(sys.intern), ...), __config__={"arbitrary_types_allowed": True})
     with pytest.raises(ToolError, match="Calls has no JSON schema"):
         schema_of(model, "x")
+
+
+class Partly(TypedDict):  # its annotations are texts here, in which Python does not see the marks
+    needed: int
+    spare: NotRequired[str]
+    noted: Annotated[NotRequired[int], "How many."]
+
+
+class Loose(TypedDict, total=False):
+    needed: Required[int]
+    spare: str
+
+
+def test_marks_of_a_typed_dict_count_in_postponed_annotations_too() -> None:
+    assert schema_of(Partly, "x")["required"] == ["needed"]
+    assert schema_of(Loose, "x")["required"] == ["needed"]
+
+
+@dataclass
+class Counted:
+    start: InitVar[int]
+    value: int = 0
+
+
+def test_a_dataclass_that_asks_for_what_is_no_field_is_refused() -> None:
+    with pytest.raises(ToolError, match="x: Counted asks for start, which is no field"):
+        schema_of(Counted, "x")
+
+
+def test_a_dataclass_of_pydantics_keeps_its_bounds() -> None:
+    pydantic = pytest.importorskip("pydantic")
+    dataclasses = pytest.importorskip("pydantic.dataclasses")
+
+    class Point:
+        x: int = pydantic.Field(ge=1, description="Where.")
+        day: date = date(2024, 1, 2)
+
+    Point.__annotations__ = {"x": int, "day": date}
+    point = dataclasses.dataclass(Point)
+    schema = schema_of(point, "x")
+    assert schema["required"] == ["x"]
+    assert schema["properties"]["x"] == {"type": "integer", "minimum": 1, "description": "Where."}
+    made = as_annotated(point, {"x": 3, "day": "2024-02-29"})
+    assert (made.x, made.day) == (3, date(2024, 2, 29))
+    assert as_json(made) == {"x": 3, "day": "2024-02-29"}

@@ -60,6 +60,13 @@ def test_a_schema_gives_plain_values() -> None:
     assert extracting("extract", value="b").extract("b", {"enum": ["a", "b"]}) == "b"
 
 
+@pytest.mark.parametrize("model", [dict, {"type": "object"}, {"type": "object", "title": "extract"}])
+def test_an_object_of_any_names_is_not_an_empty_one(model: Any) -> None:
+    target = target_of(model)
+    assert target.tool.parameters["required"] == ["value"]
+    assert target.build({"value": {"a": 1}}) == {"a": 1}
+
+
 def test_an_annotation_gives_what_it_names() -> None:
     assert extracting("list", value=["small"]).extract("small", list[Size]) == [Size.SMALL]
 

@@ -66,21 +66,54 @@ def gone_soon(process: int) -> bool:
 
 @contextlib.contextmanager
 def over_http() -> Iterator[Server]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    process = subprocess.Popen([sys.executable, str(SCRIPT), "http", str(port)], stderr=subprocess.DEVNULL)
+    port = free_port()
+    process = started(port)
     try:
-        end = time.monotonic() + START_S
-        while time.monotonic() < end:
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-                break
-            time.sleep(0.1)
         url = f"http://127.0.0.1:{port}/mcp"
         yield Server("t", "the MCP server t", "t 1", url=url, headers={"Authorization": "Bearer H-secret"})
     finally:
-        process.terminate()
-        process.wait(30)
+        stop(process)
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def started(port: int) -> subprocess.Popen[bytes]:
+    """A server over HTTP, once it listens."""
+    process = subprocess.Popen([sys.executable, str(SCRIPT), "http", str(port)], stderr=subprocess.DEVNULL)
+    end = time.monotonic() + START_S
+    while time.monotonic() < end:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            break
+        time.sleep(0.1)
+    return process
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    process.wait(30)
+
+
+@pytest.mark.slow
+def test_a_server_that_was_restarted_is_used_again() -> None:
+    port = free_port()
+    process = started(port)
+    try:
+        server = Server("t", "the MCP server t", "t 1", url=f"http://127.0.0.1:{port}/mcp")
+        with McpSource([server], start_timeout_s=START_S, call_timeout_s=MUCH_S) as source:
+            assert called(source, "echo", text="one").content == "one"
+            stop(process)
+            assert called(source, "echo", text="two").error
+            process = started(port)
+            end = time.monotonic() + START_S
+            while (result := called(source, "echo", text="three")).error and time.monotonic() < end:
+                time.sleep(0.2)
+            assert result.content == "three"
+    finally:
+        stop(process)
 
 
 @pytest.fixture(scope="module", params=["stdio", "http"])
@@ -277,6 +310,19 @@ def test_a_definition_that_changes_between_turns_is_not_used_until_it_is_accepte
         assert called(source, "echo", text="x").content == "x"
 
 
+def test_a_server_that_does_not_say_what_changed_is_not_called() -> None:
+    with opened("silent-after-a-change") as source:
+        assert called(source, "change").content == "change"
+        for _ in range(3):
+            result = called(source, "echo", text="x")
+            assert (result.error, "try later" in result.content) == (True, True)
+
+
+def test_a_server_whose_pages_never_end_has_the_tools_of_the_first() -> None:
+    with opened("endless-pages") as source:
+        assert [one.tool.name for one in source.functions] == ["t.echo", "t.hang", "t.big"]
+
+
 def test_in_a_conversation_a_changed_definition_is_told_to_both_sides() -> None:
     change, echo = (
         f'<|call|>{{"name":"t.{name}","arguments":{{{given}}}}}'
@@ -369,6 +415,36 @@ def test_a_configuration_that_is_wrong_is_refused_with_its_place(tmp_path: Path,
     with pytest.raises(ToolError, match=words) as caught:
         servers(tmp_path, text)
     assert "mcp.json" in str(caught.value)
+
+
+def test_a_configuration_of_another_host_is_read_and_its_secrets_are_known(tmp_path: Path) -> None:
+    file = tmp_path / "mcp.json"
+    entries = {
+        "db": {"command": "x", "args": ["postgres://u:${PW}@h/db"], "disabledTools": []},
+        "wiki": {"url": "https://h/mcp", "headers": {"Authorization": "Bearer ${TOKEN}"}},
+    }
+    file.write_text(json.dumps({"mcpServers": entries}))
+    db, wiki = read_servers(file, {"PW": "p-secret", "TOKEN": "S-secret\n"})
+    assert db.secrets == ("p-secret",)
+    assert wiki.headers == {"Authorization": "Bearer S-secret"}
+    assert "S-secret" in wiki.secrets
+    assert "Bearer" not in wiki.secrets
+
+
+def test_a_command_with_a_folder_is_looked_for_from_its_cwd(tmp_path: Path) -> None:
+    (tmp_path / "run.sh").write_text(f"#!/bin/sh\nexec {sys.executable} {SCRIPT} by-hand\n")
+    (tmp_path / "run.sh").chmod(0o755)
+    server = Server("t", "the MCP server t", "t 1", "./run.sh", cwd=str(tmp_path))
+    with McpSource([server], start_timeout_s=START_S, call_timeout_s=MUCH_S) as source:
+        assert called(source, "echo", text="x").content == "x"
+
+
+def test_what_a_dying_server_says_is_told_without_its_secrets() -> None:
+    server = child("by-hand", env={"GIVEN": "E-secret"})
+    with McpSource([server], start_timeout_s=START_S, call_timeout_s=MUCH_S) as source:
+        said = called(source, "crash").content
+    assert "out of cheese [hidden]" in said
+    assert "E-secret" not in said
 
 
 def test_servers_are_known_by_how_they_are_reached(tmp_path: Path) -> None:

@@ -37,8 +37,8 @@ _KEYS = ("command", "args", "env", "cwd", "url", "headers", "type", "disabled")
 class Server:
     """One server: `command` with `args`, or `url` with `headers`. `shown` names it in errors, without secrets.
 
-    `secrets` are what no error may show.
-    `key` stands for the server in the file of accepted definitions: its name and how it is reached, as written.
+    `put_in` are the values of variables. `key` stands for the server in the file of accepted definitions: its name and
+    how it is reached, as written.
     """
 
     name: str
@@ -50,7 +50,14 @@ class Server:
     cwd: str | None = None
     url: str = field(default="", repr=False)
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
-    secrets: tuple[str, ...] = field(default=(), repr=False)
+    put_in: tuple[str, ...] = field(default=(), repr=False)
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What no error may show: these texts and their words, as a server may quote a token without `Bearer`."""
+        whole = [self.url, *self.headers.values(), *self.env.values(), *self.put_in]
+        words = [word for text in whole for word in text.split() if word.lower() not in _SCHEMES]
+        return tuple(dict.fromkeys(one for one in (*whole, *words) if len(one) >= _SHORTEST_SECRET))
 
 
 def read_servers(path: Path, environment: Mapping[str, str] = os.environ) -> tuple[Server, ...]:
@@ -98,13 +105,12 @@ def _server(name: str, entry: Mapping[str, Any], where: str, environment: Mappin
                 f"{where}: its url is no address of http or https.", hint="Write it as in https://host/mcp."
             )
         headers = {name: value.strip() for name, value in read.members("headers").items()}
-        secrets = read.secrets(url, *headers.values())
-        return Server(name, f"the MCP server {name}", key, url=url, headers=headers, secrets=secrets)
+        return Server(name, f"the MCP server {name}", key, url=url, headers=headers, put_in=tuple(read.put_in))
     command = read.text("command")
     cwd = read.text("cwd") if "cwd" in entry else None
     shown = f"the MCP server {name} ({entry['command']})"
     args, env = read.texts("args"), read.members("env")
-    return Server(name, shown, key, command, args, env, cwd, secrets=read.secrets(*env.values()))
+    return Server(name, shown, key, command, args, env, cwd, put_in=tuple(read.put_in))
 
 
 class _Texts:
@@ -114,13 +120,7 @@ class _Texts:
         self._entry = entry
         self._where = where
         self._environment = environment
-        self._put: list[str] = []
-
-    def secrets(self, *texts: str) -> tuple[str, ...]:
-        """These, whatever was put in for a variable, and their words: a server may quote a token without `Bearer`."""
-        whole = [*texts, *self._put]
-        words = [word for text in whole for word in text.split() if word.lower() not in _SCHEMES]
-        return tuple(dict.fromkeys(one for one in (*whole, *words) if len(one) >= _SHORTEST_SECRET))
+        self.put_in: list[str] = []
 
     def text(self, key: str) -> str:
         found = self._filled(self._entry[key], key)
@@ -150,7 +150,7 @@ class _Texts:
                 raise ToolError(
                     f"{self._where}: {key} names {match[0]}, which is not set.", hint=f"Set {match[1]} first."
                 )
-            self._put.append(found)
+            self.put_in.append(found)
             return found
 
         return _VARIABLE.sub(put, value)

@@ -47,6 +47,7 @@ class Connection:
         self._client: Any = None
         self._ended: str | None = None
         self._listing = asyncio.Lock()
+        self._forgotten = asyncio.Event()
 
     @property
     def digests(self) -> dict[str, str]:
@@ -59,11 +60,8 @@ class Connection:
     async def serve(self) -> None:
         """Start the server, learn its tools, and stay until `closing` is set."""
         try:
-            async with contextlib.AsyncExitStack() as stack:
-                self._client = await self._connect(stack)
-                await self.list_tools()
-                self.ready.set_result(None)
-                await self.closing.wait()
+            while not self.closing.is_set():
+                await self._serve_session()
         except BaseException as error:  # cancelled, or a group of whatever the SDK's tasks met
             self._ended = self._sentence(error)
             if not self.ready.done():
@@ -72,6 +70,24 @@ class Connection:
                 self.ready.set_exception(given)
         finally:
             self._ended = self._ended or f"{self.server.shown} is closed"
+
+    async def _serve_session(self) -> None:
+        """From one handshake to the end, or until the server has forgotten the session: it may have been restarted."""
+        self._forgotten.clear()
+        try:
+            async with contextlib.AsyncExitStack() as stack:
+                self._client = await self._connect(stack)
+                await self.list_tools()
+                if not self.ready.done():
+                    self.ready.set_result(None)
+                ends = [asyncio.create_task(event.wait()) for event in (self.closing, self._forgotten)]
+                try:
+                    await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    for end in ends:
+                        end.cancel()
+                    self._client = None  # nothing is asked of one that is being closed
+        finally:
             self._client = None
 
     async def list_tools(self) -> None:
@@ -128,7 +144,7 @@ class Connection:
 
     async def _client_call(self, ask: Callable[[Any], Awaitable[T]]) -> T:
         if self._client is None:
-            raise CallError(self._ended or f"{self.server.shown} is not running")
+            raise CallError(self._ended or f"{self.server.shown} begins a new session; try again")
         return await ask(self._client)
 
     async def _answered(self, asked: Awaitable[T], timeout_s: float) -> T:
@@ -167,14 +183,29 @@ class Connection:
         from mcp.client.streamable_http import streamable_http_client
 
         loopback = httpx2.URL(self.server.url).host in ("localhost", "127.0.0.1", "::1")
-        client = httpx2.AsyncClient(
+
+        class Client(httpx2.AsyncClient):
+            async def send(self, request: Any, **options: Any) -> Any:
+                """What the network does to one request is that one's answer; the SDK would give up on the server."""
+                try:
+                    return await super().send(request, **options)
+                except httpx2.TransportError as error:
+                    said = {"code": -32000, "message": str(error) or type(error).__name__}
+                    return httpx2.Response(503, request=request, json={"jsonrpc": "2.0", "id": 0, "error": said})
+
+        client = Client(
             headers=dict(self.server.headers),
             timeout=httpx2.Timeout(30, read=300),  # a call has a limit of its own
             trust_env=not loopback,  # no proxy for this machine's own servers
-            event_hooks={"response": [_bounded]},
+            event_hooks={"response": [_bounded, self._hear]},
         )
         await stack.enter_async_context(client)
         return streamable_http_client(self.server.url, http_client=client, max_sse_event_size=MAX_MESSAGE_BYTES)
+
+    async def _hear(self, response: Any) -> None:
+        """404 to a session's own request says that there is no such session, and a client is to begin another."""
+        if response.status_code == 404 and "mcp-session-id" in response.request.headers:
+            self._forgotten.set()
 
     async def _notice(self, message: Any) -> None:
         if getattr(message, "method", "") == "notifications/tools/list_changed":
@@ -236,7 +267,7 @@ async def _bounded(response: Any) -> None:
             async for chunk in self.stream:
                 size += len(chunk)
                 if size > MAX_MESSAGE_BYTES:
-                    raise httpx2.ReadError(f"an answer of more than {MAX_MESSAGE_BYTES // 2**20} MB")
+                    raise httpx2.StreamError(f"an answer of more than {MAX_MESSAGE_BYTES // 2**20} MB")
                 yield chunk
 
         async def aclose(self) -> None:
