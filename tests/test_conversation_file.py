@@ -96,3 +96,10 @@ def test_a_damaged_file_is_refused_with_its_place(tmp_path: Path, text: str, wor
         read_conversation(path)
     assert str(path) in str(raised.value)
     assert raised.value.hint == "Give a file that a conversation was saved to."
+
+
+def test_a_name_that_no_file_can_have_is_a_sentence() -> None:
+    with pytest.raises(InputError, match="is not the name of a file"):
+        write_conversation(Path("a\0b"), TALK)
+    with pytest.raises(InputError, match="is not the name of a file"):
+        read_conversation(Path("a\0b"))

@@ -40,6 +40,8 @@ def write_conversation(path: Path, messages: Sequence[Message | Mapping[str, Any
         write_aside(path, text)
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror}.", hint="Save it elsewhere.") from error
+    except ValueError:  # a NUL in it
+        raise InputError(f"{str(path)!r:.200} is not the name of a file.", hint="Save it elsewhere.") from None
 
 
 def read_conversation(path: Path) -> tuple[Message, ...]:

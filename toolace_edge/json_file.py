@@ -29,6 +29,8 @@ def read_text(path: Path, max_bytes: int, what: str) -> str:
         raise ToolError(f"{path} cannot be read: {error.strerror}.", hint=f"Give the path of {what}.") from None
     except UnicodeDecodeError as error:
         raise ToolError(f"{path} is not UTF-8 at byte {error.start}.", hint="Save it as UTF-8.") from None
+    except ValueError:  # a NUL in it
+        raise ToolError(f"{str(path)!r:.200} is not the name of a file.", hint=f"Give the path of {what}.") from None
 
 
 def parse_json(text: str, path: Path) -> Any:

@@ -110,7 +110,8 @@ def writable(schema: Mapping[str, Any], parameter: Parameter, path: str) -> dict
         return dict(schema)
     if "anyOf" in schema:
         return {**schema, "anyOf": [writable(one, parameter, path) for one in schema["anyOf"]]}
-    node, types = _words_at_least(schema), types_in(schema)
+    node: dict[str, Any] = _words_at_least(schema)
+    types = types_in(schema)
     inner: list[Any] = []
     if "object" in types:
         if parameter.place == "cookie" or parameter.style in ("spaceDelimited", "pipeDelimited"):
