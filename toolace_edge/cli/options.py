@@ -37,7 +37,7 @@ model_options = _all(
         "format_name",
         type=_FORMATS,
         metavar="NAME",
-        help="How it writes calls, if not as its file says: compact, toolace, hermes.",
+        help="Not as its file says: compact, toolace, hermes.",
     ),
     click.option(
         "--rounds", type=click.IntRange(0, 32), default=1, metavar="N", help="Refinements at most. [default: 1]"
