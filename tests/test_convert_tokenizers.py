@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from unicodedata import is_normalized
 
 import pytest
 from tokenizers import Tokenizer
@@ -53,7 +54,9 @@ def test_two_thousand_texts_become_the_same_tokens(pre: str, tmp_path: Path) -> 
             if pre != "qwen2":  # which composes characters first
                 assert engine.decode(ids) == text.encode()
             if i % 10 == 0 and not any(name in text for name in SPECIAL_TOKENS):
-                assert engine.tokenizer.tokenize_str(text) == ids, repr(text)
+                forced = engine.tokenizer.tokenize_str(text)  # what a grammar forces is never composed
+                assert forced == ids or not is_normalized("NFC", text), repr(text)
+                assert engine.decode(forced) == text.encode()
 
 
 def test_a_way_to_cut_that_llama_cpp_only_comes_near_to_is_refused_for_gguf(tmp_path: Path) -> None:
