@@ -6,11 +6,10 @@ import json
 from pathlib import Path
 
 from toolace_edge.errors import InputError
+from toolace_edge.formats import ASK
 from toolace_edge.formats.compact import CALL, END, TOOL
 
 from .checkpoint import read_checkpoint
-
-HINT = "Name it with --format: toolace (ToolACE's own checkpoints), hermes (Qwen, Hermes) or compact."
 
 
 def format_of(source: Path, base: Path | None, wanted: str | None) -> str:
@@ -20,4 +19,4 @@ def format_of(source: Path, base: Path | None, wanted: str | None) -> str:
     added = json.loads(read_checkpoint(source, base).tokenizer_json).get("added_tokens", ())
     if {CALL, END, TOOL} <= {token.get("content") for token in added}:
         return "compact"
-    raise InputError(f"{source} does not say how its model writes calls.", hint=HINT)
+    raise InputError(f"{source} does not say how its model writes calls.", hint=ASK)

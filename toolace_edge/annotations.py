@@ -120,7 +120,8 @@ def _class_schema(annotation: type, where: str) -> Schema:
         fields = [field for field in dataclasses.fields(annotation) if field.init]
         required = [field.name for field in fields if field.default is missing and field.default_factory is missing]
         for name, asked in inspect.signature(annotation).parameters.items():
-            if asked.default is asked.empty and name not in required:
+            gathers = asked.kind in (asked.VAR_POSITIONAL, asked.VAR_KEYWORD)  # of an __init__ of its own
+            if asked.default is asked.empty and name not in required and not gathers:
                 raise ToolError(f"{where}: {annotation.__name__} asks for {name}, which is no field.", hint=_HINT)
         return _members_schema(annotation, [field.name for field in fields], required, where)
     raise _unknown(annotation, where)

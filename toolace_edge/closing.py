@@ -30,9 +30,9 @@ def disjoint(one: Node, other: Node, path: str) -> bool:
 
     Each type by itself, as what one type's keywords forbid says nothing about the others.
     """
-    one, other = _without_formats(one), _without_formats(other)
     if "enum" in one and "enum" in other:
         return not any(same_json(value, also) for value in one["enum"] for also in other["enum"])
+    one, other = _without_formats(one), _without_formats(other)
     for name in _TYPES:
         try:
             both = merge(merge({"type": [name]}, one, path), merge({"type": [name]}, other, path), path)
@@ -82,14 +82,14 @@ def finish(node: Node, path: str, narrow: bool = True) -> Node:
 
 def _finish_types(node: Node, types: list[str], path: str, narrow: bool) -> Node:
     """What each type's keywords come to. A type that they leave no value goes, as long as another is left."""
+    steps: dict[str, tuple[Any, ...]] = {
+        "object": (_finish_object, node, path, narrow), "array": (_finish_array, node, path, narrow),
+        "string": (_finish_string, node, path), "number": (_finish_number, node, False, path),
+        "integer": (_finish_number, node, True, path),
+    }  # fmt: skip
     made: dict[str, Node] = {}
     empty: EmptyError | None = None
     for name in types:
-        steps: dict[str, tuple[Any, ...]] = {
-            "object": (_finish_object, node, path, narrow), "array": (_finish_array, node, path, narrow),
-            "string": (_finish_string, node, path), "number": (_finish_number, node, False, path),
-            "integer": (_finish_number, node, True, path),
-        }  # fmt: skip
         found = attempt(*steps[name]) if name in steps else {}
         if isinstance(found, EmptyError):
             empty = empty or found

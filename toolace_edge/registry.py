@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from toolace_edge.errors import InputError, ModelError
-from toolace_edge.formats import NAMES
+from toolace_edge.formats import ASK, NAMES
 from toolace_edge.manifest import Kind, Manifest
 from toolace_edge.messages import Tool
 from toolace_edge.model_facts import FACTS_FILE, read_hashes, read_model_facts
@@ -201,7 +201,7 @@ def _format_name(entry: Entry, said: str | None, wanted: str | None) -> str:
     if not name:
         raise ModelError(
             f"{entry.path} does not say how its model writes calls.",
-            hint="Name it with --format: toolace (ToolACE's own checkpoints), hermes (Qwen, Hermes) or compact.",
+            hint=ASK,
         )
     if wanted is None and name not in NAMES:
         raise ModelError(

@@ -5,9 +5,11 @@ from __future__ import annotations
 from toolace_edge.errors import InputError
 from toolace_edge.formats.base import Format, Limits, Piece, Rendered, ToolChoice
 
-__all__ = ["NAMES", "Format", "Limits", "Piece", "Rendered", "ToolChoice", "get"]
+__all__ = ["ASK", "NAMES", "Format", "Limits", "Piece", "Rendered", "ToolChoice", "get"]
 
 NAMES = ("compact", "toolace", "hermes")
+# The hint where a model or a checkpoint does not say its own.
+ASK = "Name it with --format: toolace (ToolACE's own checkpoints), hermes (Qwen, Hermes) or compact."
 
 
 def get(name: str) -> Format:

@@ -65,9 +65,8 @@ class _Bounder:
         schema = {} if schema is True else _checked(schema, path)
         if "enum" in schema:
             _check_alone(schema, {"enum", "type"}, path)
-            types = schema.get("type", _TYPES)
             for i, value in enumerate(schema["enum"]):
-                if not has_type(value, list(types) if isinstance(types, tuple) else types):
+                if "type" in schema and not has_type(value, schema["type"]):
                     raise SchemaError(f"{path}.enum[{i}]", "is of another type", hint=_READ)
             return {"enum": list(schema["enum"])}
         if "anyOf" in schema:
@@ -185,8 +184,9 @@ def any_value(limits: Limits, depth: int) -> Node:
 
 def _check_alone(schema: Node, known: set[str], path: str) -> None:
     """SchemaError for a keyword that schema.py would not leave beside these, as nothing here would hold it."""
-    for key in schema.keys() - known:
-        raise SchemaError(f"{path}.{key}", "cannot be held where it stands", hint=_READ)
+    for key in schema:
+        if key not in known:
+            raise SchemaError(f"{path}.{key}", "cannot be held where it stands", hint=_READ)
 
 
 def _any_of(nodes: list[Node]) -> Node:

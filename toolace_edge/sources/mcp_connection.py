@@ -74,21 +74,18 @@ class Connection:
     async def _serve_session(self) -> None:
         """From one handshake to the end, or until the server has forgotten the session: it may have been restarted."""
         self._forgotten.clear()
-        try:
-            async with contextlib.AsyncExitStack() as stack:
-                self._client = await self._connect(stack)
-                await self.list_tools()
-                if not self.ready.done():
-                    self.ready.set_result(None)
-                ends = [asyncio.create_task(event.wait()) for event in (self.closing, self._forgotten)]
-                try:
-                    await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-                finally:
-                    for end in ends:
-                        end.cancel()
-                    self._client = None  # nothing is asked of one that is being closed
-        finally:
-            self._client = None
+        async with contextlib.AsyncExitStack() as stack:
+            self._client = await self._connect(stack)
+            stack.callback(setattr, self, "_client", None)  # first: nothing is asked of one that is being closed
+            await self.list_tools()
+            if not self.ready.done():
+                self.ready.set_result(None)
+            ends = [asyncio.create_task(event.wait()) for event in (self.closing, self._forgotten)]
+            try:
+                await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for end in ends:
+                    end.cancel()
 
     async def list_tools(self) -> None:
         """Ask for the tools. What was accepted stays so; `changed` names what is not."""

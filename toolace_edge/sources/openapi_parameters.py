@@ -137,8 +137,9 @@ def _words_at_least(schema: Any) -> Any:
     """The schema, of words where it is of any value: a list in its place would be written as something else."""
     if schema is True:
         schema = {}
-    any_value = isinstance(schema, Mapping) and not schema.keys() & {"type", "enum", "anyOf"}
-    return {**schema, "type": list(_WORDS)} if any_value else dict(schema) if isinstance(schema, Mapping) else schema
+    if not isinstance(schema, Mapping):
+        return schema
+    return dict(schema) if schema.keys() & {"type", "enum", "anyOf"} else {**schema, "type": list(_WORDS)}
 
 
 def types_in(schema: Mapping[str, Any]) -> set[str]:
