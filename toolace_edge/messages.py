@@ -296,7 +296,7 @@ class Run:
     """A request, worked on until `stop`:
 
     `answered` the last answer calls nothing; `no_call` so does the first one, and it says nothing either;
-    `max_steps` there may have been more; `repeated` three answers in a row made the same one call, with the same result;
+    `max_steps` there may have been more; `repeated` three answers in a row made the same call, with the same result;
     `denied` no call of the last step was allowed; `cancelled`.
     """
 
