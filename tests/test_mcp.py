@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,50 @@ def test_a_server_that_was_restarted_is_used_again() -> None:
             assert result.content == "three"
     finally:
         stop(process)
+
+
+@pytest.mark.slow
+def test_a_server_that_is_another_for_a_while_is_used_again() -> None:
+    """What answers in its place knows no session, and begins none."""
+    port = free_port()
+    process = started(port)
+    try:
+        server = Server("t", "the MCP server t", "t 1", url=f"http://127.0.0.1:{port}/mcp")
+        with McpSource([server], start_timeout_s=START_S, call_timeout_s=MUCH_S) as source:
+            assert called(source, "echo", text="one").content == "one"
+            stop(process)
+            with not_found(port):
+                for _ in range(3):
+                    result = called(source, "echo", text="two")
+                    assert result.error
+                    assert "the MCP server t" in result.content
+            process = started(port)
+            assert called(source, "echo", text="three").content == "three"
+    finally:
+        stop(process)
+
+
+@contextlib.contextmanager
+def not_found(port: int) -> Iterator[None]:
+    """A web server that has nothing."""
+
+    class Nothing(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers.get("content-length", 0)))
+            self.send_error(404)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    web = ThreadingHTTPServer(("127.0.0.1", port), Nothing)
+    thread = threading.Thread(target=web.serve_forever)
+    thread.start()
+    try:
+        yield
+    finally:
+        web.shutdown()
+        thread.join()
+        web.server_close()
 
 
 @pytest.fixture(scope="module", params=["stdio", "http"])

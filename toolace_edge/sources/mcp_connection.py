@@ -48,6 +48,8 @@ class Connection:
         self._ended: str | None = None
         self._listing = asyncio.Lock()
         self._forgotten = asyncio.Event()
+        self._wanted = asyncio.Event()  # a call waits for a session
+        self._tried = asyncio.Event()  # what began last is a session, or has failed
 
     @property
     def digests(self) -> dict[str, str]:
@@ -61,7 +63,14 @@ class Connection:
         """Start the server, learn its tools, and stay until `closing` is set."""
         try:
             while not self.closing.is_set():
-                await self._serve_session()
+                try:
+                    await self._serve_session()
+                except Exception as error:
+                    if self._child is not None or not self.ready.done():
+                        raise
+                    self._ended = self._sentence(error)  # over HTTP it may come back: the next call tries again
+                    self._tried.set()
+                    await self._first_of(self.closing, self._wanted)
         except BaseException as error:  # cancelled, or a group of whatever the SDK's tasks met
             self._ended = self._sentence(error)
             if not self.ready.done():
@@ -70,22 +79,29 @@ class Connection:
                 self.ready.set_exception(given)
         finally:
             self._ended = self._ended or f"{self.server.shown} is closed"
+            self._tried.set()
 
     async def _serve_session(self) -> None:
         """From one handshake to the end, or until the server has forgotten the session: it may have been restarted."""
         self._forgotten.clear()
+        self._wanted.clear()
         async with contextlib.AsyncExitStack() as stack:
             self._client = await self._connect(stack)
             stack.callback(setattr, self, "_client", None)  # first: nothing is asked of one that is being closed
             await self.list_tools()
             if not self.ready.done():
                 self.ready.set_result(None)
-            ends = [asyncio.create_task(event.wait()) for event in (self.closing, self._forgotten)]
-            try:
-                await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                for end in ends:
-                    end.cancel()
+            self._ended = None
+            self._tried.set()
+            await self._first_of(self.closing, self._forgotten)
+
+    async def _first_of(self, *events: asyncio.Event) -> None:
+        ends = [asyncio.create_task(event.wait()) for event in events]
+        try:
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for end in ends:
+                end.cancel()
 
     async def list_tools(self) -> None:
         """Ask for the tools. What was accepted stays so; `changed` names what is not."""
@@ -140,8 +156,12 @@ class Connection:
             raise CallError(self._without_secrets(str(error))) from None
 
     async def _client_call(self, ask: Callable[[Any], Awaitable[T]]) -> T:
+        if self._client is None and self._child is None and not self.closing.is_set():
+            self._tried.clear()
+            self._wanted.set()
+            await self._tried.wait()
         if self._client is None:
-            raise CallError(self._ended or f"{self.server.shown} begins a new session; try again")
+            raise CallError(self._ended or f"{self.server.shown} is closed")
         return await ask(self._client)
 
     async def _answered(self, asked: Awaitable[T], timeout_s: float) -> T:
