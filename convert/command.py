@@ -119,9 +119,9 @@ def onnx(
     Example:
       toolace-edge convert onnx runs/nano/checkpoint models/nano --precision int8
     """
-    from .deliver import check_folder, place_folder
     from .onnx import EXPORTERS, convert_onnx
     from .own_format import format_of
+    from .places import check_folder, place_folder
     from .progress import Bars
 
     if precision not in EXPORTERS[exporter]:
@@ -133,7 +133,7 @@ def onnx(
         check_installed()
     facts = _read_calibration(calibration)
     proof = _proof(options)
-    check_folder(out)
+    check_folder(out, source, base)
     fmt = format_of(source, base, fmt)
     with made_aside(out) as folder, Bars() as bars:
         made = folder / "made" / out.name
@@ -180,16 +180,19 @@ def gguf(
       toolace-edge convert gguf runs/nano/checkpoint models/nano.gguf --kind Q8_0
     """
     from . import gguf_build as build
-    from .deliver import place_file
     from .gguf_quantize import parse_tensor_kind, stored_otherwise
     from .importance import write_importance
     from .own_format import format_of
+    from .places import check_file, place_file, plain_name
     from .progress import Bars
 
     if kind not in build.KINDS:
         raise click.BadParameter(f"{kind!r} is not one of {', '.join(build.KINDS)}.", param_hint="--kind")
     in_folder = out.endswith(("/", os.sep)) or Path(out).is_dir()
     place, file_name = (Path(out), None) if in_folder else (Path(out).parent, Path(out).name)
+    inputs = (source, imatrix, options["verify_data"])
+    if file_name is not None:
+        check_file(place / file_name, *inputs)
     name = name or (build.name_of(source) if in_folder else Path(out).stem)
     kinds = tuple(map(parse_tensor_kind, tensor_type))
     if source.is_file() and fmt is not None:
@@ -198,14 +201,15 @@ def gguf(
     wanted = build.Wanted(source, kind, name, fmt, imatrix, kinds, _read_calibration(calibration), base)
     build.check(wanted)
     proof = _proof(options)
-    with made_aside(place / (file_name or name)) as folder, Bars() as bars:
+    with made_aside(place / (file_name or plain_name(name))) as folder, Bars() as bars:
         built = build.build(wanted, folder, file_name, bars)
+        target = place / built.file.name
+        check_file(target, *inputs)
         if said := stored_otherwise(built.file, kind, kinds):
             echo(said, err=True)
         report = proof.prove(source, built.file, fmt=fmt, base=base, whole=built.whole, folder=folder, on_stage=bars)
         _show(report, options["as_json"])
         proof.check(report)
-        target = place / built.file.name
         if built.measured is not None:
             write_importance(target.with_suffix(".imatrix.gguf"), built.measured)
         place_file(built.file, target, report)

@@ -14,7 +14,6 @@ from toolace_edge.examples import read_examples
 from toolace_edge.formats import get
 
 from .checkpoint import read_checkpoint
-from .deliver import file_name
 from .gguf import FLOAT_KINDS, convert_gguf
 from .gguf_quantize import QUANTIZED_KINDS, TensorKinds, check_importance, choose_kinds, matrices, quantize
 from .importance import (
@@ -24,6 +23,7 @@ from .importance import (
     read_importance,
     tool_call_sequences,
 )
+from .places import file_name
 from .reference import whole_kind
 from .verify import Stage
 

@@ -22,6 +22,7 @@ from .aside import made_aside
 from .checkpoint import Checkpoint, note, read_checkpoint
 from .child import Progress
 from .config import ModelConfig
+from .places import check_folder, place_folder
 from .quantize import BLOCK
 
 MAX_INSIDE_BYTES = 1_900_000_000  # of weights in model.onnx itself: protobuf ends at 2 GiB
@@ -59,7 +60,8 @@ def convert_onnx(
     for line in checkpoint.notes:
         say(line)
     n_ctx = n_ctx or checkpoint.config.n_ctx
-    _check_request(checkpoint, out, n_ctx)
+    _check_request(checkpoint, n_ctx)
+    check_folder(out, *checkpoint.folders)
     with made_aside(out) as folder:
         aside = folder / "new"
         aside.mkdir()
@@ -73,20 +75,16 @@ def convert_onnx(
         facts["sha256"] = {file.name: sha256_of(file) for file in sorted(aside.iterdir())}
         (aside / _FACTS_FILE).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
         OnnxEngine(aside).close()
-        if out.exists():
-            out.rename(folder / "old")
-        aside.rename(out)
+        place_folder(aside, out, None, folder)
     return out
 
 
-def _check_request(checkpoint: Checkpoint, out: Path, n_ctx: int) -> None:
+def _check_request(checkpoint: Checkpoint, n_ctx: int) -> None:
     """Conflicts, before anything large is read."""
     if not 1 <= n_ctx <= checkpoint.config.n_ctx:
         raise InputError(
             f"n_ctx is {n_ctx}, but the checkpoint was made for 1 to {checkpoint.config.n_ctx} tokens.", hint=""
         )
-    if out.exists() and not (out / _FACTS_FILE).is_file():
-        raise InputError(f"{out} exists and is not a model folder.", hint="Give another name, or remove it.")
 
 
 def _write_own(checkpoint: Checkpoint, precision: str, n_ctx: int, name: str, file: Path) -> None:

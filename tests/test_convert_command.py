@@ -231,7 +231,8 @@ def test_an_interrupt_leaves_nothing(
 
     monkeypatch.setattr(deliver, "verify", interrupted)
     kind = ("--kind", "f16") if command == "gguf" else ()
-    result = invoke("convert", command, checkpoint, tmp_path / "m" / "out", *kind, "--verify-data", data)
+    name = "out.gguf" if command == "gguf" else "out"
+    result = invoke("convert", command, checkpoint, tmp_path / "m" / name, *kind, "--verify-data", data)
     assert result.exit_code == 130
     assert names(tmp_path / "m") == []
 
@@ -263,7 +264,8 @@ def test_where_nobody_asked_a_proof_may_be_missing(checkpoint: Path, tmp_path: P
     ],
 )
 def test_what_is_not_offered_is_bad_usage(args: tuple[str, ...], checkpoint: Path, tmp_path: Path) -> None:
-    result = invoke("convert", args[0], checkpoint, tmp_path / "folder" / "out", *args[1:])
+    name = "out.gguf" if args[0] == "gguf" else "out"
+    result = invoke("convert", args[0], checkpoint, tmp_path / "folder" / name, *args[1:])
     assert result.exit_code == 2, result.output
     assert "Traceback" not in result.stderr
     assert not (tmp_path / "folder").exists()
@@ -284,7 +286,7 @@ def test_data_that_cannot_be_used_is_a_sentence(content: str, checkpoint: Path, 
 def test_a_folder_that_is_no_checkpoint_is_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     for command in ("onnx", "gguf"):
-        result = invoke("convert", command, tmp_path / "empty", tmp_path / "out")
+        result = invoke("convert", command, tmp_path / "empty", tmp_path / f"out.{command}")
         assert result.exit_code in (1, 2)
         assert result.stderr.startswith("Error: ")
         assert names(tmp_path) == ["empty"]
@@ -346,7 +348,8 @@ def test_a_strangers_checkpoint_needs_its_format_and_keeps_it(checkpoint: Path, 
     text = (other / "tokenizer.json").read_text("utf-8").replace("<|call|>", "<|python_tag|>")
     (other / "tokenizer.json").write_text(text, "utf-8")
     for command in ("onnx", "gguf"):
-        result = invoke("convert", command, other, tmp_path / "out", "--no-verify")
+        name = "out.gguf" if command == "gguf" else "out"
+        result = invoke("convert", command, other, tmp_path / name, "--no-verify")
         assert (result.exit_code, names(tmp_path)) == (2, ["other"])
         assert "does not say how its model writes calls" in result.output
         assert "--format" in result.output

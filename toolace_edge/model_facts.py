@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from toolace_edge.engines.gguf_header import GgufHeader
 
 FACTS_FILE = "toolace.json"
+CARD_FILES = ("README.md", "LICENSE", "LICENCE")  # beside a model: what people wrote of it
 # llama.cpp's `llama_ftype`, the value of general.file_type.
 FILE_TYPES = {
     0: "F32", 1: "F16", 2: "Q4_0", 3: "Q4_1", 7: "Q8_0", 8: "Q5_0", 9: "Q5_1", 10: "Q2_K", 11: "Q3_K_S", 12: "Q3_K_M",
@@ -78,7 +79,7 @@ def model_files(path: Path, kind: Kind) -> tuple[str, ...]:
     """Names of the files that make up the gguf or onnx model at `path`, its card and licence included."""
     if kind == "gguf":
         return (path.name,)
-    beside = [name for name in ("README.md", "LICENSE", "LICENCE") if (path / name).is_file()]
+    beside = [name for name in CARD_FILES if (path / name).is_file()]
     return tuple(sorted({FACTS_FILE, *read_hashes(path), *beside}))
 
 
