@@ -10,10 +10,10 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from toolace_edge.cli.output import echo
-from toolace_edge.errors import InputError, MissingDependency
+from toolace_edge.errors import Cancelled, InputError, MissingDependency, ToolaceEdgeError
 
 from .reference import make_reference, reference_bytes, too_large
-from .verify import Report, Requests, Stage, check_agreement, verify
+from .verify import Report, Requests, Stage, Trial, check_agreement
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,28 +37,29 @@ class Proof:
     ) -> Report | None:
         """The comparison of `made` with `source`; None, with a sentence on stderr, where nobody asked and it cannot be.
 
-        `whole` is the source as GGUF if there is one; `folder` is where a reference may be made.
+        `whole` is the source as GGUF if there is one; `folder` is where a reference may be made, and logits lie.
         """
         if self.wanted is False:
             return None
-        if self.wanted is None and too_large(size := reference_bytes(source, base)):
-            echo(
-                f"Not verified: its source takes {size / 1e9:.1f} GB of memory. --verify does it all the same.",
-                err=True,
-            )
-            return None
         try:
+            trial = Trial(self.requests, folder, on_stage=on_stage)
             if made.is_file() and find_spec("llama_cpp") is None:
                 raise MissingDependency("llama-cpp-python", "gguf")
+            if self.wanted is None and too_large(size := reference_bytes(source, base)):
+                raise InputError(
+                    f"its source takes {size / 1e9:.1f} GB of memory.", hint="--verify does it all the same."
+                )
             making = partial(on_stage, "Converting the source")
             reference = make_reference(source, folder, fmt=fmt, base=base, whole=whole, on_progress=making)
-            report = verify(reference, [made], self.requests, format_name=None, on_stage=on_stage)
-        except (InputError, MissingDependency) as error:
+            measured = trial.of_source(reference)
+        except Cancelled:
+            raise
+        except ToolaceEdgeError as error:  # what was made is not to blame
             if self.wanted:
                 raise
             echo(f"Not verified: {error} {error.hint}".rstrip(), err=True)
             return None
-        return report
+        return trial.report(reference, measured, [made])
 
     def check(self, report: Report | None) -> None:
         """ToolaceEdgeError where it agrees too seldom."""

@@ -77,7 +77,7 @@ def convert_gguf(
         say(line)
     if on_progress is not None:
         checkpoint = checkpoint.watched(on_progress)
-    _check_layout(checkpoint)
+    check_gguf(checkpoint)
     vocabulary, card = read_gguf_tokenizer(checkpoint), read_card(checkpoint, licence, source_repository)
     facts = {"general.name": name, "toolace.format": fmt}
     if calibration is not None:
@@ -107,8 +107,8 @@ def _gguf() -> Any:
     return gguf
 
 
-def _check_layout(checkpoint: Checkpoint) -> None:
-    """ModelError for what transformers runs and llama.cpp does not."""
+def check_gguf(checkpoint: Checkpoint) -> None:
+    """ModelError for a layout or a tokenizer that transformers runs and llama.cpp does not."""
     config = checkpoint.config
     problem = ""
     if config.rope_scaling is not None and config.family.architecture != "llama":
@@ -118,6 +118,7 @@ def _check_layout(checkpoint: Checkpoint) -> None:
     if problem:
         hint = "Convert it to ONNX: `toolace-edge convert onnx`."
         raise ModelError(f"{checkpoint.folder}: llama.cpp cannot {problem}.", hint=hint)
+    read_gguf_tokenizer(checkpoint)
 
 
 def _writer(file: Path, config: ModelConfig, facts: Mapping[str, str]) -> Any:

@@ -10,8 +10,9 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from io import FileIO
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -98,7 +99,7 @@ def work(job: dict[str, Any], on_progress: Progress) -> dict[str, Any]:
     usage = Usage()
     with (
         open_model(entry.path, format_name=job["format"], threads=job["threads"]) as model,
-        open(job["logits"], "wb") as stream,
+        open(job["logits"], "wb", buffering=0) as stream,
     ):
         _ = model.engine.tokenizer  # built when it is first asked for; a part of loading
         load_s = time.perf_counter() - start
@@ -131,8 +132,8 @@ def _reply(outcome: Outcome, gold_ids: Sequence[int]) -> Reply:
     return Reply(outcome.example.id, calls, outcome.right, list(gold_ids))
 
 
-def _write_logits(model: Model, example: Example, stream: IO[bytes]) -> list[int]:
-    """The ids of the right answer, whose rows are now in the file; none where they do not fit."""
+def _write_logits(model: Model, example: Example, stream: FileIO) -> list[int]:
+    """The ids of the right answer, whose rows are now in the file; none where they do not fit, there or on the disk."""
     engine: Engine = model.engine
     if example.refused is not None:
         return []
@@ -146,8 +147,20 @@ def _write_logits(model: Model, example: Example, stream: IO[bytes]) -> list[int
         rows = engine.forward(ids[len(engine.tokens) :], n_logits=len(gold))
     except BudgetError:
         return []
-    stream.write(np.ascontiguousarray(rows, np.float32).tobytes())
-    return gold
+    return gold if _append(stream, np.ascontiguousarray(rows, np.float32).tobytes()) else []
+
+
+def _append(stream: FileIO, content: bytes) -> bool:
+    """All of it or nothing; a full disk costs a comparison of logits, not the one of calls."""
+    start, left = stream.tell(), memoryview(content)
+    try:
+        while left:
+            left = left[stream.write(left) :]
+    except OSError:
+        stream.seek(start)
+        stream.truncate()
+        return False
+    return True
 
 
 def _rate(tokens: int, seconds: float) -> float:

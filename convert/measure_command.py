@@ -53,15 +53,15 @@ def compare(
 
     from .progress import Bars
     from .report import table, write_report
-    from .verify import SHIPPED, Requests, verify
+    from .verify import SHIPPED, Requests, Trial
 
     entries = [find(model) for model in models]
     requests = Requests(data or SHIPPED, limit)
     requests.check()
     with tempfile.TemporaryDirectory(prefix="toolace-edge-") as folder, Bars() as bars:
         reference = _reference(source, entries[0], Path(folder), fmt)
-        paths = [entry.path for entry in entries]
-        report = verify(reference, paths, requests, format_name=fmt, threads=threads, on_stage=bars)
+        trial = Trial(requests, Path(folder), fmt, threads, bars)
+        report = trial.report(reference, trial.of_source(reference), [entry.path for entry in entries])
     echo(to_json(report.to_json()) if as_json else table(report))
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)

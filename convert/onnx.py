@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from toolace_edge.engines.onnx import OnnxEngine
-from toolace_edge.errors import InputError, MissingDependency
+from toolace_edge.errors import InputError, MissingDependency, ModelError
 from toolace_edge.store import sha256_of
 
 from . import onnx_optimum
@@ -30,6 +30,7 @@ _BYTES_A_WEIGHT = {"fp32": 4.0, "fp16": 2.0, "int8": 1.125, "int4": 0.625}  # wi
 PRECISIONS = tuple(_BYTES_A_WEIGHT)
 # Our own graph, or the one that optimum exports, with what each can be.
 EXPORTERS: Mapping[str, tuple[str, ...]] = {"own": PRECISIONS, "optimum": onnx_optimum.PRECISIONS}
+HEAD_STEP = 16  # GroupQueryAttention with rotation, on a CPU
 _FACTS_FILE = "toolace.json"
 
 
@@ -61,6 +62,8 @@ def convert_onnx(
         say(line)
     n_ctx = n_ctx or checkpoint.config.n_ctx
     _check_request(checkpoint, n_ctx)
+    if exporter == "own":
+        check_onnx(checkpoint)
     check_folder(out, *checkpoint.folders)
     with made_aside(out) as folder:
         aside = folder / "new"
@@ -84,6 +87,16 @@ def _check_request(checkpoint: Checkpoint, n_ctx: int) -> None:
     if not 1 <= n_ctx <= checkpoint.config.n_ctx:
         raise InputError(
             f"n_ctx is {n_ctx}, but the checkpoint was made for 1 to {checkpoint.config.n_ctx} tokens.", hint=""
+        )
+
+
+def check_onnx(checkpoint: Checkpoint) -> None:
+    """ModelError for what transformers runs and onnxruntime's attention, of our own graph, does not."""
+    size = checkpoint.config.head_dim
+    if size % HEAD_STEP:
+        raise ModelError(
+            f"{checkpoint.folder}: onnxruntime cannot run heads of {size}, which is no multiple of {HEAD_STEP}.",
+            hint="Convert it to GGUF (`toolace-edge convert gguf`), or with `--exporter optimum`.",
         )
 
 

@@ -15,8 +15,9 @@ from toolace_edge.engines.gguf_header import read_header
 from toolace_edge.errors import InputError
 from toolace_edge.model_facts import CARD_FILES, FACTS_FILE, read_hashes
 
-from .report import Report, write_report
+from .report import write_report
 from .stamp import refresh_hash
+from .verify import Report
 
 _SUFFIXES = (".verify.json", ".verify.md", ".verify.svg")
 _REPORT = "VERIFY"

@@ -7,11 +7,12 @@ refinement. Each model runs in a process of its own (measure.py), one after the 
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,7 +23,9 @@ from toolace_edge.examples import read_examples
 
 from .compare import Comparison, compare, merged
 from .measure import Measurement, Reply, measure
-from .reference import Reference
+
+if TYPE_CHECKING:
+    from .reference import Reference
 
 SHIPPED = Path(__file__).with_name("requests.jsonl")
 _KEPT_DIFFERENCES = 20
@@ -93,38 +96,46 @@ class Report:
         return {"toolace_edge": __version__, **asdict(self)}
 
 
-def verify(
-    reference: Reference,
-    models: Sequence[Path],
-    requests: Requests,
-    *,
-    format_name: str | None = None,
-    threads: int | None = None,
-    on_stage: Stage | None = None,
-) -> Report:
-    """Run the reference and each of `models` over `requests`. InputError where the source can take none of them."""
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """How models are run over `requests`. Their logits are files in `folder`; only the source's are left there."""
 
-    def run(path: Path, label: str, logits: Path) -> Measurement:
+    requests: Requests
+    folder: Path
+    format_name: str | None = None
+    threads: int | None = None
+    on_stage: Stage | None = None
+
+    def of_source(self, reference: Reference) -> Measurement:
+        """What every model is held to. InputError where the source can take none of the requests."""
+        source = self._run(reference.path, "the source")
+        if all(reply.calls is None for reply in source.replies):
+            what = self.requests.file
+            raise InputError(f"The source can take none of the requests of {what}.", hint="Give other data.")
+        return source
+
+    def report(self, reference: Reference, source: Measurement, models: Sequence[Path]) -> Report:
+        """Each of `models` beside the `source` that was run."""
+        rows: list[Row] = []
+        for path in models:
+            found = self._run(path, path.name)
+            rows.append(_compared(source, found))
+            Path(found.logits).unlink()
+        return Report(len(source.replies), self.requests.label, _row(source, reference.label), tuple(rows))
+
+    def _run(self, path: Path, label: str) -> Measurement:
+        handle, logits = tempfile.mkstemp(".f32", dir=self.folder)
+        os.close(handle)
+        on_stage = self.on_stage
         return measure(
             path.resolve(),
-            requests.file.resolve(),
-            logits=logits,
-            limit=requests.limit,
-            format_name=format_name,
-            threads=threads,
+            self.requests.file.resolve(),
+            logits=Path(logits),
+            limit=self.requests.limit,
+            format_name=self.format_name,
+            threads=self.threads,
             on_progress=None if on_stage is None else lambda done, total: on_stage(f"Verifying {label}", done, total),
         )
-
-    rows: list[Row] = []
-    with tempfile.TemporaryDirectory(prefix="toolace-edge-") as folder:
-        source = run(reference.path, "the source", Path(folder) / "source.f32")
-        if all(reply.calls is None for reply in source.replies):
-            raise InputError(f"The source can take none of the requests of {requests.file}.", hint="Give other data.")
-        for i, path in enumerate(models):
-            logits = Path(folder) / f"{i}.f32"
-            rows.append(_compared(source, run(path, path.name, logits)))
-            logits.unlink()
-    return Report(len(source.replies), requests.label, _row(source, reference.label), tuple(rows))
 
 
 def _row(found: Measurement, name: str, **more: Any) -> Row:

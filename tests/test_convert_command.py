@@ -188,25 +188,26 @@ def test_a_float_file_can_be_quantized_later(checkpoint: Path, data: Path, tmp_p
 
 def forged(agreement: float) -> Any:
     """A report that says so, of the model that was made."""
-    from toolace_edge.convert.verify import Report, Row
+    from toolace_edge.convert.verify import Report, Row, Trial
 
-    def verify(_reference: Any, models: Any, _requests: Any, **_options: Any) -> Any:
+    def report(_trial: Trial, _reference: Any, _source: Any, models: Any) -> Report:
         row = Row("made", "llama.cpp", models[0].stat().st_size, 0.1, 1.0, 1.0, None, 0.5, agreement, 40, (0.5, 0.9))
         return Report(40, "data", row, (row,))
 
-    return verify
+    return report
 
 
 def test_what_agrees_too_seldom_does_not_get_its_name(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from toolace_edge.convert import deliver
+    from toolace_edge.convert.verify import Trial
 
     pytest.importorskip("gguf")
     out = tmp_path / "m" / "small.gguf"
     out.parent.mkdir()
     out.write_bytes(b"the one before")
-    monkeypatch.setattr(deliver, "verify", forged(0.925))
+    monkeypatch.setattr(Trial, "of_source", lambda *_args: None)
+    monkeypatch.setattr(Trial, "report", forged(0.925))
     args = ("convert", "gguf", checkpoint, out, "--kind", "f16", "--min-agreement")
     failed = invoke(*args, 0.95)
     assert failed.exit_code == 1
@@ -221,7 +222,7 @@ def test_what_agrees_too_seldom_does_not_get_its_name(
 def test_an_interrupt_leaves_nothing(
     command: str, checkpoint: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from toolace_edge.convert import deliver
+    from toolace_edge.convert.verify import Trial
 
     pytest.importorskip("onnx")
     pytest.importorskip("gguf")
@@ -229,7 +230,7 @@ def test_an_interrupt_leaves_nothing(
     def interrupted(*_args: Any, **_options: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(deliver, "verify", interrupted)
+    monkeypatch.setattr(Trial, "of_source", interrupted)
     kind = ("--kind", "f16") if command == "gguf" else ()
     name = "out.gguf" if command == "gguf" else "out"
     result = invoke("convert", command, checkpoint, tmp_path / "m" / name, *kind, "--verify-data", data)

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from toolace_edge.convert.compare import Comparison, compare, merged
-from toolace_edge.convert.places import size_label
 from toolace_edge.convert.measure import Measurement, Reply
+from toolace_edge.convert.places import size_label
 from toolace_edge.convert.report import markdown, svg, table, write_report
 from toolace_edge.convert.verify import SHIPPED, Difference, Report, Row, _compared, check_agreement
 from toolace_edge.errors import ToolaceEdgeError
