@@ -148,15 +148,53 @@ def _check_tokenizer(file: Path, text: str, vocab_size: int) -> None:
     """Every token must have a row in the embedding, and a part of a prompt be the same tokens wherever it stands."""
     try:
         raw = json.loads(text)
-        pieces = raw["model"].get("byte_fallback")
         highest = max([*raw["model"]["vocab"].values(), *(token["id"] for token in raw.get("added_tokens", []))])
+        problem = _not_byte_level(raw)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
+        if (kind := _model_type(text)) not in ("", "BPE"):  # whose vocabulary is another thing
+            raise _other_tokenizer(file, f"it is a {kind} tokenizer") from error
         raise refused(file, "it is not a tokenizer.json of the tokenizers library") from error
     if not isinstance(highest, int) or highest >= vocab_size:
         raise refused(file, f"token {highest} has no row in an embedding of {vocab_size}")
-    if pieces:
-        raise ModelError(
-            f"{file}: it is a SentencePiece tokenizer (as of Llama 2 and Mistral 7B), which puts a space before every "
-            "text: the parts of a prompt could not be encoded one by one.",
-            hint="Take a model with a byte-level tokenizer, as Llama 3, Qwen and Mistral's newer ones have.",
-        )
+    if problem:
+        raise _other_tokenizer(file, problem)
+
+
+def _not_byte_level(raw: Mapping[str, Any]) -> str:
+    """Why not every part of a prompt could be encoded by itself and each token be bytes; "" where it is so."""
+    model = raw["model"]
+    if model.get("type", "BPE") != "BPE":  # old files do not say
+        return f"it is a {model['type']} tokenizer"
+    if model.get("byte_fallback"):
+        return "it is a SentencePiece tokenizer (as of Llama 2 and Mistral 7B), which puts a space before every text"
+    if model.get("dropout"):
+        return f"its BPE has dropout {model['dropout']}, so that a text is other tokens each time"
+    steps = [*_steps(raw.get("normalizer")), *_steps(raw.get("pre_tokenizer"))]
+    before = [step for step in steps if step["type"] in ("Prepend", "Metaspace") or step.get("add_prefix_space")]
+    if before:
+        return f"its step {before[0]['type']} puts something before every text"
+    if "ByteLevel" not in (step["type"] for step in _steps(raw.get("decoder"))):
+        return "its tokens are no bytes, as it has no ByteLevel decoder"
+    return ""
+
+
+def _steps(stage: Mapping[str, Any] | None) -> list[Mapping[str, Any]]:
+    """The steps of a normalizer, a pre-tokenizer or a decoder, of which there may be one, a sequence or none."""
+    if not stage:
+        return []
+    parts = next((stage[key] for key in ("normalizers", "pretokenizers", "decoders") if key in stage), None)
+    return [stage] if parts is None else [step for part in parts for step in _steps(part)]
+
+
+def _model_type(text: str) -> str:
+    try:
+        return str(json.loads(text)["model"]["type"])
+    except (ValueError, KeyError, TypeError):
+        return ""
+
+
+def _other_tokenizer(file: Path, why: str) -> ModelError:
+    return ModelError(
+        f"{file}: {why}: the parts of a prompt could not be encoded one by one.",
+        hint="Take a model with a byte-level tokenizer, as Llama 3, Qwen and Mistral's newer ones have.",
+    )

@@ -77,7 +77,8 @@ def convert_onnx(
         facts = _facts(checkpoint, name, precision, n_ctx, fmt, calibration)
         facts["sha256"] = {file.name: sha256_of(file) for file in sorted(aside.iterdir())}
         (aside / _FACTS_FILE).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-        OnnxEngine(aside).close()
+        with OnnxEngine(aside) as engine:
+            _ = engine.tokenizer  # built when it is first asked for, and refused then
         place_folder(aside, out, None, folder)
     return out
 

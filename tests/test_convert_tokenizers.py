@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 from unicodedata import is_normalized
 
 import pytest
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, models, trainers
 
 from tests.checkpoints import write_checkpoint
 from tests.texts import many_texts
@@ -68,3 +69,66 @@ def test_a_way_to_cut_that_llama_cpp_only_comes_near_to_is_refused_for_gguf(tmp_
     with pytest.raises(ModelError, match=r"is none that llama\.cpp follows exactly"):
         convert_gguf(source, tmp_path / "out" / "m.gguf", name="m")
     assert not (tmp_path / "out").exists()
+
+
+def changed(**parts: Any) -> str:
+    """The tiny tokenizer with other members: those of `model` and of the first pre-tokenizer are added to."""
+    raw = json.loads(tiny_tokenizer_json())
+    raw["model"].update(parts.pop("model", {}))
+    raw["pre_tokenizer"]["pretokenizers"][-1].update(parts.pop("step", {}))
+    return json.dumps({**raw, **parts})
+
+
+def unigram() -> str:
+    tokenizer = Tokenizer(models.Unigram())
+    trainer = trainers.UnigramTrainer(vocab_size=90, special_tokens=["<unk>", *SPECIAL_TOKENS], unk_token="<unk>")
+    tokenizer.train_from_iterator(["the quick brown fox jumps over the lazy dog"], trainer)
+    return str(tokenizer.to_str())
+
+
+SPACES = {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": True}
+REFUSED = {
+    "dropout": (lambda: changed(model={"dropout": 0.3}), "dropout 0.3"),
+    "prefix space": (lambda: changed(step={"add_prefix_space": True}), "step ByteLevel puts something before"),
+    "metaspace": (lambda: changed(pre_tokenizer=SPACES, decoder=SPACES), "step Metaspace puts something before"),
+    "prepended": (
+        lambda: changed(normalizer={"type": "Prepend", "prepend": "▁"}),
+        "step Prepend puts something before",
+    ),
+    "no decoder": (lambda: changed(decoder=None), "no ByteLevel decoder"),
+    "words": (lambda: changed(model={"type": "WordPiece"}), "it is a WordPiece tokenizer"),
+    "unigram": (unigram, "it is a Unigram tokenizer"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_tokenizer_whose_parts_depend_on_each_other_is_refused(case: str, tmp_path: Path) -> None:
+    make, says = REFUSED[case]
+    source = write_checkpoint(tmp_path / "source", make())
+    with pytest.raises(ModelError, match=says) as raised:
+        convert_onnx(source, tmp_path / "m", precision="fp32", name="m")
+    assert "tokenizer.json" in str(raised.value)
+    assert not (tmp_path / "m").exists()
+
+
+def test_what_published_tokenizers_have_is_no_reason_to_refuse(tmp_path: Path) -> None:
+    """Llama 3's decoder has an add_prefix_space that does nothing; old files do not name their kind of model."""
+    raw = json.loads(
+        changed(decoder={"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True})
+    )
+    del raw["model"]["type"]
+    raw["decoder"] = {"type": "Sequence", "decoders": [raw["decoder"]]}
+    source = write_checkpoint(tmp_path / "source", json.dumps(raw))
+    assert convert_onnx(source, tmp_path / "m", precision="fp32", name="m").exists()
+
+
+def test_a_tokenizer_that_the_grammars_cannot_use_is_refused_before_there_is_a_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_self: OnnxEngine) -> None:
+        raise ModelError("not a byte-level tokenizer.")
+
+    monkeypatch.setattr(OnnxEngine, "tokenizer", property(fail))
+    with pytest.raises(ModelError, match="byte-level"):
+        convert_onnx(write_checkpoint(tmp_path / "source"), tmp_path / "m", precision="fp32", name="m")
+    assert not (tmp_path / "m").exists()
