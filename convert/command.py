@@ -193,14 +193,14 @@ def gguf(
     inputs = (source, imatrix, options["verify_data"])
     if file_name is not None:
         check_file(place / file_name, *inputs)
-    name = name or (build.name_of(source) if in_folder else Path(out).stem)
+    named, name = name, name or (build.name_of(source) if in_folder else Path(out).stem)
     kinds = tuple(map(parse_tensor_kind, tensor_type))
-    if source.is_file() and fmt is not None:
-        raise click.UsageError(f"--format is for a checkpoint; {source} keeps what it says of itself.")
-    fmt = "" if source.is_file() else format_of(source, base, fmt)
-    wanted = build.Wanted(source, kind, name, fmt, imatrix, kinds, _read_calibration(calibration), base)
+    fmt = format_of(source, base, fmt)
+    stamps = build.stamps_of(source, fmt, named)
+    wanted = build.Wanted(source, kind, name, fmt, imatrix, kinds, _read_calibration(calibration), base, stamps)
     build.check(wanted)
     proof = _proof(options)
+    proof.check_format(source, fmt)
     with made_aside(place / (file_name or plain_name(name))) as folder, Bars() as bars:
         built = build.build(wanted, folder, file_name, bars)
         target = place / built.file.name

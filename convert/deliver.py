@@ -11,6 +11,7 @@ from pathlib import Path
 
 from toolace_edge.cli.output import echo
 from toolace_edge.errors import Cancelled, InputError, MissingDependency, ToolaceEdgeError
+from toolace_edge.formats import ASK
 
 from .reference import make_reference, reference_bytes, too_large
 from .verify import Report, Requests, Stage, Trial, check_agreement
@@ -23,6 +24,11 @@ class Proof:
     wanted: bool | None
     requests: Requests
     least: float | None
+
+    def check_format(self, source: Path, fmt: str) -> None:
+        """InputError, before the work, where a proof is wanted and nobody says how `source` writes calls."""
+        if self.wanted and not fmt:
+            raise _no_format(source)
 
     def prove(
         self,
@@ -42,7 +48,9 @@ class Proof:
         if self.wanted is False:
             return None
         try:
-            trial = Trial(self.requests, folder, on_stage=on_stage)
+            if not fmt:
+                raise _no_format(source)
+            trial = Trial(self.requests, folder, format_name=fmt, on_stage=on_stage)
             if made.is_file() and find_spec("llama_cpp") is None:
                 raise MissingDependency("llama-cpp-python", "gguf")
             if self.wanted is None and too_large(size := reference_bytes(source, base)):
@@ -65,3 +73,7 @@ class Proof:
         """ToolaceEdgeError where it agrees too seldom."""
         if report is not None:
             check_agreement(report, self.least)
+
+
+def _no_format(source: Path) -> InputError:
+    return InputError(f"{source} does not say how its model writes calls.", hint=ASK)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from .importance import (
 )
 from .places import file_name
 from .reference import whole_kind
+from .stamp import set_gguf_strings
 from .verify import Stage
 
 KINDS = (*FLOAT_KINDS, *QUANTIZED_KINDS)
@@ -32,7 +33,10 @@ KINDS = (*FLOAT_KINDS, *QUANTIZED_KINDS)
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What to make of `source`. `imatrix` is a file of an importance matrix, or data to measure one on."""
+    """What to make of `source`. `imatrix` is a file of an importance matrix, or data to measure one on.
+
+    `stamps` are the keys that a .gguf file gets which its source has not.
+    """
 
     source: Path
     kind: str
@@ -42,6 +46,7 @@ class Wanted:
     tensor_kinds: TensorKinds = ()
     calibration: Mapping[str, Any] | None = None
     base: Path | None = None
+    stamps: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +103,8 @@ def build(wanted: Wanted, folder: Path, name: str | None, on_stage: Stage) -> Bu
             tensor_kinds=wanted.tensor_kinds,
             on_progress=partial(on_stage, "Quantizing"),
         )
+    if wanted.stamps:
+        set_gguf_strings(made, wanted.stamps)
     named = made.rename(folder / (name or file_name(wanted.name, made, wanted.kind)))
     fresh = wanted.imatrix is not None and not is_importance(wanted.imatrix)
     return Built(named, whole, importance if fresh else None)
@@ -113,6 +120,15 @@ def _importance(wanted: Wanted, on_stage: Stage) -> Importance | None:
     return measure_importance(
         checkpoint, sequences, data=wanted.imatrix.name, on_progress=partial(on_stage, "Measuring importance")
     )
+
+
+def stamps_of(source: Path, fmt: str, name: str | None) -> Mapping[str, str]:
+    """What `source`, where it is a file, does not say of itself and the user does: its format, another name."""
+    if not source.is_file():
+        return {}
+    metadata = read_header(source).metadata
+    said = {"toolace.format": fmt or None, "general.name": name}
+    return {key: value for key, value in said.items() if value is not None and metadata.get(key) != value}
 
 
 def name_of(source: Path) -> str:

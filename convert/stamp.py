@@ -1,4 +1,4 @@
-"""Writes a calibration into a finished model: toolace.json of a folder, the metadata of a GGUF file.
+"""Writes a calibration, or other texts, into a finished model: toolace.json of a folder, the metadata of a GGUF file.
 
 A GGUF file is a header, its keys and values, the tensors' places and, from an aligned offset, their data. Places count
 from where the data begins, so a new key moves the data and changes nothing else: all of it is copied in one pass into
@@ -44,12 +44,12 @@ def write_calibration(entry: Entry, calibration: Mapping[str, Any]) -> None:
         facts = {**read_facts(entry.path), "calibration": dict(calibration)}
         replace_text(entry.path / FACTS_FILE, json.dumps(facts, indent=2) + "\n")
         return
-    set_gguf_string(entry.path, KEY, json.dumps(dict(calibration)))
+    set_gguf_strings(entry.path, {KEY: json.dumps(dict(calibration))})
     refresh_hash(entry.path)
 
 
-def set_gguf_string(file: Path, key: str, value: str) -> None:
-    """Set one key of a GGUF file to a string, written aside and renamed."""
+def set_gguf_strings(file: Path, values: Mapping[str, str]) -> None:
+    """Set keys of a GGUF file to strings, written aside and renamed."""
     try:
         import gguf
     except ImportError as error:
@@ -68,14 +68,15 @@ def set_gguf_string(file: Path, key: str, value: str) -> None:
     aside = file.with_name(f".{file.name}.part")
     try:
         with file.open("rb") as source, aside.open("wb") as target:
-            kept = [(start, end) for name, start, end in spans if name != key]
+            kept = [(start, end) for name, start, end in spans if name not in values]
             source.seek(0)
             head = bytearray(source.read(_N_KEYS_AT + 8))
-            struct.pack_into("<Q", head, _N_KEYS_AT, len(kept) + 1)
+            struct.pack_into("<Q", head, _N_KEYS_AT, len(kept) + len(values))
             target.write(head)
             for start, end in kept:
                 _copy(source, target, start, end)
-            target.write(_text(key) + struct.pack("<I", _STRING) + _text(value))
+            for key, value in values.items():
+                target.write(_text(key) + struct.pack("<I", _STRING) + _text(value))
             _copy(source, target, keys_end, places_end)
             target.write(bytes(-target.tell() % alignment))
             source.seek(data_start)

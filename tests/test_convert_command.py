@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from toolace_edge.cli import cli
+from toolace_edge.engines.gguf_header import read_header
 from toolace_edge.model_facts import read_model_facts
 from toolace_edge.registry import find, open_model
 
@@ -168,8 +169,6 @@ def test_a_folder_names_the_file_and_importance_is_kept(checkpoint: Path, data: 
 
 
 def weights(file: Path) -> dict[str, bytes]:
-    from toolace_edge.engines.gguf_header import read_header
-
     content = file.read_bytes()
     return {one.name: content[one.start : one.start + one.size_bytes] for one in read_header(file).tensors}
 
@@ -346,7 +345,9 @@ def test_a_strangers_checkpoint_needs_its_format_and_keeps_it(checkpoint: Path, 
     pytest.importorskip("onnx")
     other = tmp_path / "other"
     shutil.copytree(checkpoint, other)
-    text = (other / "tokenizer.json").read_text("utf-8").replace("<|call|>", "<|python_tag|>")
+    text = (other / "tokenizer.json").read_text("utf-8")
+    for ours, theirs in (("<|call|>", "<|im_start|>"), ("<|end|>", "<|im_end|>")):
+        text = text.replace(ours, theirs)
     (other / "tokenizer.json").write_text(text, "utf-8")
     for command in ("onnx", "gguf"):
         name = "out.gguf" if command == "gguf" else "out"
@@ -354,8 +355,11 @@ def test_a_strangers_checkpoint_needs_its_format_and_keeps_it(checkpoint: Path, 
         assert (result.exit_code, names(tmp_path)) == (2, ["other"])
         assert "does not say how its model writes calls" in result.output
         assert "--format" in result.output
-    assert invoke("convert", "onnx", other, tmp_path / "out", "--no-verify", "--format", "toolace").exit_code == 0
-    assert json.loads((tmp_path / "out" / "toolace.json").read_text())["format"] == "toolace"
+        wrong = invoke("convert", command, other, tmp_path / name, "--no-verify", "--format", "toolace")
+        assert (wrong.exit_code, names(tmp_path)) == (2, ["other"])
+        assert "has no token <|begin_of_text|>" in wrong.output
+    assert invoke("convert", "onnx", other, tmp_path / "out", "--no-verify", "--format", "hermes").exit_code == 0
+    assert json.loads((tmp_path / "out" / "toolace.json").read_text())["format"] == "hermes"
 
 
 def test_a_file_keeps_the_format_that_it_names(checkpoint: Path, tmp_path: Path) -> None:
@@ -364,6 +368,39 @@ def test_a_file_keeps_the_format_that_it_names(checkpoint: Path, tmp_path: Path)
     args = ("convert", "gguf", tmp_path / "f32.gguf", tmp_path / "q8.gguf", "--no-verify")
     refused = invoke(*args, "--format", "hermes")
     assert (refused.exit_code, names(tmp_path)) == (2, ["f32.gguf"])
-    assert "--format is for a checkpoint" in refused.output
+    assert "writes calls as compact" in refused.output
     assert invoke(*args).exit_code == 0
     assert read_model_facts(tmp_path / "q8.gguf", "gguf").format == "compact"
+    assert invoke(*args, "--name", "Another").exit_code == 0
+    assert read_header(tmp_path / "q8.gguf").metadata["general.name"] == "Another"
+
+
+def strangers_file(checkpoint: Path, file: Path) -> Path:
+    """As another converter leaves it: it says nothing of formats."""
+    made = invoke("convert", "gguf", checkpoint, file, "--kind", "f16", "--no-verify")
+    assert made.exit_code == 0, made.output
+    file.write_bytes(file.read_bytes().replace(b"toolace.format", b"somebody.thing"))
+    assert read_model_facts(file, "gguf").format is None
+    return file
+
+
+def test_a_strangers_file_can_be_quantized_and_gets_the_format_that_is_given(
+    checkpoint: Path, data: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("llama_cpp")
+    source, out = strangers_file(checkpoint, tmp_path / "f16.gguf"), tmp_path / "q8.gguf"
+    done = invoke("convert", "gguf", source, out)
+    assert done.exit_code == 0, done.output
+    assert "Not verified: " in done.stderr
+    assert "does not say how its model writes calls" in done.stderr
+    out.unlink()
+    asked = invoke("convert", "gguf", source, out, "--verify-data", data)
+    assert (asked.exit_code, out.exists()) == (2, False)
+    assert "--format" in asked.stderr
+    wrong = invoke("convert", "gguf", source, out, "--format", "hermes")
+    assert (wrong.exit_code, out.exists()) == (2, False)
+    assert "has no token <|im_end|>" in wrong.stderr
+    done = invoke("convert", "gguf", source, out, "--verify-data", data, "--format", "compact", "--json")
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["verification"]["models"][0]["compared"] == 3
+    assert read_model_facts(out, "gguf").format == "compact"
