@@ -30,6 +30,7 @@ from toolace_edge.events import (
     Token,
 )
 from toolace_edge.formats import get
+from toolace_edge.formats.base import Limits
 from toolace_edge.messages import Message, Tool, ToolCall
 from toolace_edge.registry import Model
 from toolace_edge.sources.base import SourceTool
@@ -632,3 +633,29 @@ def test_what_an_agent_opened_it_closes_and_nothing_else(monkeypatch: pytest.Mon
         with Agent(model, [set_timer], rounds=0) as first:
             first.run("ten minutes")
         assert Agent(model, [set_timer], rounds=0).run("ten minutes").stop == "answered"
+
+
+def test_calls_of_an_answer_that_was_cut_off_are_not_made() -> None:
+    sent = []
+
+    def send(text: str) -> None:
+        """Send a text."""
+        sent.append(text)
+
+    limits = Limits(max_string=30)
+    run = agent(call("send", text="x" * 40), tools=(send,), limits=limits, max_steps=1).run("send it")
+    assert (sent, run.steps[0].answer.cut, run.steps[0].results[0].outcome) == ([], True, "invalid")
+    assert "was not called: the answer ended at a limit" in run.results[0].content
+    agent(call("send", text="x" * 20), DONE, tools=(send,), limits=limits).run("send it")
+    assert sent == ["x" * 20]
+
+
+def test_an_answer_is_cut_where_its_tokens_ran_out() -> None:
+    whole = agent(call("say", text="word " * 20), DONE, tools=(say,)).complete("say it")
+    short = agent(call("say", text="word " * 20), DONE, tools=(say,), max_new_tokens=40).complete("say it")
+    assert (whole.cut, short.cut) == (False, True)
+
+
+def say(text: str) -> str:
+    """Say a text."""
+    return text

@@ -133,7 +133,7 @@ def test_what_the_cache_holds_of_a_prompt_is_not_read_again() -> None:
     prompt = prompt_of(engine)
     first = decode(engine, matcher(engine), prompt=prompt)
     again = decode(engine, matcher(engine), prompt=prompt)
-    assert (first.usage.cached_tokens, again.usage.cached_tokens) == (0, len(prompt) - 1)
+    assert (first.usage.cached_tokens, again.usage.cached_tokens) == (0, len(prompt) - 2)
     assert again.tokens == first.tokens
     other = decode(engine, matcher(engine), prompt=prompt_of(engine, "Tell me a joke"))
     assert other.usage.cached_tokens == len(engine.encode("Tell me")) + 2

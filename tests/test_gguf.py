@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import random
+import shutil
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -407,3 +410,76 @@ def test_a_missing_library_names_the_extra(monkeypatch, f32_file):
     monkeypatch.undo()
     llama_native.native.cache_clear()
     open_engine(f32_file, threads=1, n_ctx=32).close()
+
+
+def test_what_cancelled_raises_passes_through_llama_cpp(engine):
+    """Ctrl-C arrives where Python happens to run, and in a native call that is the callback."""
+    ids = some_ids(16)
+    expected = engine.forward(ids).copy()
+    engine.rewind(0)
+    asked = []
+
+    def interrupt() -> bool:
+        asked.append(True)
+        if len(asked) == 20:
+            raise KeyboardInterrupt
+        return False
+
+    engine.cancelled = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        engine.forward(ids)
+    engine.cancelled = None
+    assert list(engine.tokens) == []
+    np.testing.assert_array_equal(engine.forward(ids), expected)
+
+
+def test_after_an_interrupt_the_cache_holds_what_tokens_say(engine, monkeypatch):
+    ids = some_ids(16)
+    expected = engine.forward(ids).copy()
+    engine.rewind(0)
+    run = engine._run_batch
+
+    def interrupted() -> int:
+        run()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(engine, "_run_batch", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        engine.forward(ids)
+    monkeypatch.undo()
+    np.testing.assert_array_equal(engine.forward(ids), expected)
+
+
+def test_a_library_that_does_not_load_is_a_sentence(monkeypatch, f32_file):
+    from toolace_edge.engines import llama_native
+
+    class Broken:
+        def find_spec(self, name: str, *_: object) -> None:
+            if name == "llama_cpp.llama_cpp":
+                raise RuntimeError("Failed to load shared library")
+
+    llama_native.native.cache_clear()
+    monkeypatch.delitem(sys.modules, "llama_cpp.llama_cpp")
+    monkeypatch.setattr(sys, "meta_path", [Broken(), *sys.meta_path])
+    with pytest.raises(EngineError, match=r"does not load: Failed to load") as caught:
+        open_engine(f32_file)
+    assert "Redistributable" in caught.value.hint
+    monkeypatch.undo()
+    llama_native.native.cache_clear()
+    open_engine(f32_file, threads=1, n_ctx=32).close()
+
+
+@pytest.mark.parametrize(
+    "options", [{"threads": "4"}, {"threads": 0}, {"threads": True}, {"n_ctx": "96"}, {"n_ctx": True}]
+)
+def test_numbers_that_are_none_are_refused(options, f32_file):
+    with pytest.raises(InputError, match="whole number"):
+        LlamaCppEngine(f32_file, **options)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_a_name_that_is_not_utf_8_is_opened(f32_file, tmp_path):
+    path = tmp_path / os.fsdecode(b"m\xff.gguf")
+    shutil.copy(f32_file, path)
+    with LlamaCppEngine(path, threads=1, n_ctx=32) as engine:
+        assert engine.fingerprint

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import re
 from functools import lru_cache
@@ -31,13 +32,13 @@ TAGS = ("<tool_call>", "</tool_call>")
 
 @lru_cache
 def tokenizer(name: str) -> llguidance.LLTokenizer:
-    json = {
+    made = {
         "compact": tiny_tokenizer_json,
         "toolace": lambda: tiny_tokenizer_json(special=LLAMA),
         "hermes": lambda: tiny_tokenizer_json(special=QWEN, tags=TAGS),
         "hermes in gguf": lambda: tiny_tokenizer_json(special=QWEN + TAGS),
     }[name]()
-    return llguidance.LLTokenizer(json)
+    return llguidance.LLTokenizer(made)
 
 
 def write(
@@ -320,3 +321,28 @@ def test_many_tools_and_long_enums_compile(name: str) -> None:
     calls, _ = write(tools, 3, name=name, choice=("named", "chooser"))
     assert all(call.arguments["v"] in enum["enum"] for call in calls)
     assert write(tools, 3, name=name)[0]
+
+
+@pytest.mark.parametrize(
+    "bounds",
+    [
+        {"exclusiveMinimum": 0, "maximum": 0.5},
+        {"exclusiveMinimum": 0, "exclusiveMaximum": 0.25},
+        {"minimum": -0.5, "exclusiveMaximum": 0},
+        {"exclusiveMinimum": -0.5, "exclusiveMaximum": 0},
+        {"exclusiveMinimum": 0, "maximum": 1, "multipleOf": 0.125},
+        {"exclusiveMinimum": 0},
+        {"minimum": 0, "maximum": 0.5},
+    ],
+    ids=str,
+)
+def test_numbers_are_written_as_jsonschema_allows(bounds: dict[str, Any]) -> None:
+    schema = {"type": "number", **bounds}
+    tok = tokenizer("compact")
+    fresh = compile_grammar([tool(dict(schema))], formats.get("compact"), "required", Limits(), tok)
+    for literal in ("0", "-0", "0.0", "0.125", "-0.125", "0.25", "-0.25", "0.5", "-0.5", "0.75"):
+        ids = tok.tokenize_str('<|call|>{"name":"f","arguments":{"v":' + literal + "}}", parse_special=True)
+        held = fresh.deep_copy().validate_tokens(ids) == len(ids)
+        valid = not list(jsonschema.Draft202012Validator(schema).iter_errors(json.loads(literal)))
+        assert held <= valid, literal  # fewer decimals may be written than are valid, and never more
+        assert held or not valid or literal in ("-0", "0.0") or "multipleOf" in bounds, literal

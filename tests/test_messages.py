@@ -106,3 +106,24 @@ def test_sessions_and_agents_take_dicts(tmp_path: Path) -> None:
     }
     with pytest.raises(InputError, match=r"messages\[0\]"):
         acting.complete([{"role": "robot", "content": "x"}])
+
+
+def test_results_stand_in_the_order_of_the_calls_whose_they_are() -> None:
+    calls = tuple(ToolCall("find", {"of": name}, name) for name in "abc")
+    results = [Message("tool", f"of {name}", call_id=name) for name in "cab"]
+    asked, called, last = Message("user", "find them"), Message("assistant", calls=calls), Message("user", "thanks")
+    ordered = (asked, called, results[1], results[2], results[0], last)
+    assert conversation_of([asked, called, *results, last]) == ordered
+    assert conversation_of([asked, called, *results]) == ordered[:-1]
+
+
+def test_results_without_ids_stand_as_they_are_given() -> None:
+    calls = (ToolCall("find", {"of": "a"}, "a"), ToolCall("find", {"of": "b"}, "b"))
+    given = (Message("assistant", calls=calls), Message("tool", "of b", call_id="b"), Message("tool", "of a"))
+    assert conversation_of(given) == given
+
+
+def test_a_result_of_no_call_is_refused_with_its_place() -> None:
+    called = Message("assistant", calls=(ToolCall("find", {}, "a"),))
+    with pytest.raises(InputError, match=r"messages\[1\]\.tool_call_id: 'b' is the id of none"):
+        conversation_of([called, Message("tool", "of b", call_id="b")])

@@ -91,3 +91,10 @@ def test_run_gives_the_same_answer_with_and_without(model: str, tmp_path: Path) 
     broken = CliRunner().invoke(cli, [*request, "--prompt-cache", str(file)])
     assert broken.exit_code == 1
     assert "damaged" in broken.stderr
+
+
+def test_what_was_read_for_the_file_counts_as_read(tmp_path: Path) -> None:
+    without = Session(new_engine(), formats.get("compact"), [tool("wave")], rounds=0).complete("hello there").usage
+    first = session(tmp_path / "cache").complete("hello there").usage
+    assert (first.cached_tokens, first.prompt_tokens) == (without.cached_tokens, without.prompt_tokens)
+    assert first.forward_passes == without.forward_passes + 1

@@ -409,3 +409,9 @@ def test_eval_counts_how_often_the_right_tool_was_offered(tmp_path: Path) -> Non
                       examples(tmp_path, *lines), top_k=2, rounds=0)  # fmt: skip
     assert report["retrieval"] == {"n": 2, "tools_mean": 2.0, "kept": 0.5}
     assert "retrieval" not in evaluate(scripted("<|text|><|end|>"), examples(tmp_path, line()), rounds=0)
+
+
+def test_as_many_as_fit_are_offered_where_top_k_is_all_of_them() -> None:
+    answer = session(MANY, top_k=len(MANY), n_ctx=900).complete("what's the weather in Oslo?")
+    assert 1 <= len(offered(answer)) < len(MANY)
+    assert "get_weather" in offered(answer)

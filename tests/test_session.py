@@ -14,7 +14,7 @@ from toolace_edge.errors import BudgetError, Cancelled, InputError, SchemaError
 from toolace_edge.formats.base import Limits
 from toolace_edge.messages import Message, Tool, ToolCall
 from toolace_edge.sampling import Sampling
-from toolace_edge.session import Session
+from toolace_edge.session import Session, Watch
 from toolace_edge.tools import load_tools
 
 # Control tokens of every format, in the place of our unused ones.
@@ -128,7 +128,7 @@ def test_the_call_that_is_right_may_be_another_tool_or_none() -> None:
 def test_what_is_drawn_at_random_is_not_refined() -> None:
     served = torn(TWO, {REPLY % 20: 0.2, REPLY % 10: 0.9}, sampling=Sampling(temperature=1.0, seed=1))
     answer = served.complete(REQUEST)
-    assert (answer.stop, len(answer.rounds)) == ("unchanged", 1)
+    assert (answer.stop, len(answer.rounds)) == ("max_rounds", 1)
 
 
 def test_the_context_does_not_grow_with_the_rounds() -> None:
@@ -337,3 +337,47 @@ def test_whatever_the_logits_say_every_answer_is_finished_and_valid(fmt: str, na
             for call in each.calls:
                 assert call.name == name
                 jsonschema.validate(json.loads(json.dumps(call.arguments)), REAL_WORLD[name])
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"sampling": {"temperature": 0.5}}, "sampling is a Sampling, not dict"),
+        ({"limits": {"max_calls": 2}}, "limits is a Limits, not dict"),
+        ({"prompt_cache": 5}, "prompt_cache is a path, not int"),
+    ],
+)
+def test_options_of_another_type_are_refused_at_once(options, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        replying(REPLY % 10, **options)
+
+
+@pytest.mark.parametrize("options", [{"max_calls": 0}, {"max_string": -1}, {"max_items": "5"}, {"max_decimals": True}])
+def test_limits_that_are_none_are_refused(options) -> None:
+    with pytest.raises(InputError, match="whole number"):
+        Limits(**options)
+
+
+def test_on_step_stands_alone_or_in_a_watch() -> None:
+    with pytest.raises(InputError, match="on_step stands beside watch"):
+        replying(REPLY % 10).complete(REQUEST, on_step=lambda *_: None, watch=Watch())
+
+
+@pytest.mark.parametrize("arguments", [{"n": float("nan")}, {"n": {1, 2}}])
+def test_past_calls_hold_json_or_are_refused_with_their_place(arguments) -> None:
+    past = [
+        Message("user", "hi"),
+        Message("assistant", calls=(ToolCall("set_timer", arguments),)),
+        Message("tool", "x"),
+    ]
+    with pytest.raises(InputError, match=r"messages\[1\]\.calls\[0\]\.arguments: not JSON"):
+        replying(REPLY % 10).complete(past)
+
+
+@pytest.mark.parametrize("fmt", ["compact", "toolace", "hermes"])
+def test_what_was_said_before_calls_is_in_the_prompt(fmt: str) -> None:
+    call = ToolCall("set_timer", {"minutes": 3})
+    said = [Message("user", "hi"), Message("assistant", "Your city is Oslo.", (call,)), Message("tool", "done")]
+    rendered = formats.get(fmt).render([TIMER], said)
+    text = "".join(piece.text for piece in rendered.rest)
+    assert text.index("Your city is Oslo.") < text.index("set_timer", text.index("Oslo")) < text.index("done")

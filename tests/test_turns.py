@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -158,3 +160,50 @@ def test_two_hundred_cancels_at_random_moments_leave_it_usable() -> None:
     assert None in outcomes
     assert False not in outcomes
     assert calls_of(asked.complete("note 7")) == expected
+
+
+LEAVING = """
+import sys, threading
+from toolace_edge import Agent
+agent = Agent(sys.argv[1], [])
+begun = threading.Event()
+def work():
+    agent.run("Tell me of every day of the week, one after the other.", on_event=lambda event: begun.set())
+threading.Thread(target=work, daemon=True).start()
+begun.wait(60)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["nano", "nano-gguf"])
+def test_a_program_may_end_in_the_midst_of_an_answer(model: str) -> None:
+    ended = subprocess.run([sys.executable, "-c", LEAVING, model], capture_output=True, text=True, timeout=MUCH_S * 2)
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_leaving_stops_whoever_has_the_turn_and_waits_for_that() -> None:
+    engine = ScriptedEngine.noise(tiny_tokenizer_json(), seed=1)
+    session, ended = Session(engine, get("compact"), [NOTE]), []
+    begun, go_on = threading.Event(), threading.Event()
+
+    def on_step(*_: object) -> None:
+        begun.set()
+        go_on.wait(MUCH_S)
+
+    def ask() -> None:
+        with pytest.raises(Cancelled):
+            session.complete("note a number", on_step=on_step)
+        ended.append(True)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    begun.wait(MUCH_S)
+    leaving = threading.Thread(target=engine.turns.leave)
+    leaving.start()
+    wait_until(lambda: engine.turns.is_leaving)
+    go_on.set()
+    leaving.join(MUCH_S)
+    asking.join(MUCH_S)
+    assert ended
+    with pytest.raises(EngineError, match="closed"):
+        session.complete("note a number")

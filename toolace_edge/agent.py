@@ -279,7 +279,7 @@ class Agent:
                 self.messages.append(Message("assistant", answer.text))
                 steps.append(RunStep(answer))
                 return "answered" if number or answer.text.strip() else "no_call"
-            steps.append(RunStep(answer, self._execute(number, answer.calls, tell, cancelled)))
+            steps.append(RunStep(answer, self._execute(number, answer, tell, cancelled)))
             if cancelled():
                 return "cancelled"
             if all(result.outcome == "denied" for result in steps[-1].results):
@@ -289,16 +289,20 @@ class Agent:
         return "max_steps"
 
     def _execute(
-        self, number: int, calls: Sequence[ToolCall], tell: OnEvent | None, cancelled: Callable[[], bool]
+        self, number: int, answer: Answer, tell: OnEvent | None, cancelled: Callable[[], bool]
     ) -> tuple[ToolResult, ...]:
-        """Run the calls in order. The conversation gets all of them, with a result each, whatever happens."""
+        """Run the calls in order. The conversation gets all of them, with a result each, whatever happens.
+
+        Calls of an answer that was cut off are not made: half a letter is not what somebody wanted to send.
+        """
+        calls = answer.calls
         results: list[ToolResult] = []
         try:
             for index, call in enumerate(calls):
                 if tell is not None:
                     tell(CallFinished(number, index, call))
             for index, call in enumerate(calls):
-                results.append(self._executor.run(call, cancelled=cancelled))
+                results.append(_not_made(call) if answer.cut else self._executor.run(call, cancelled=cancelled))
                 if tell is not None:
                     tell(ResultReady(number, index, results[-1]))
         finally:
@@ -307,6 +311,11 @@ class Agent:
             said += ["Error: the program stopped before this ran."] * (len(calls) - len(results))
             self.messages += [Message("tool", text, call_id=call.id) for call, text in zip(calls, said, strict=True)]
         return tuple(results)
+
+
+def _not_made(call: ToolCall) -> ToolResult:
+    why = "the answer ended at a limit, so that its values may be cut off. Write shorter values."
+    return ToolResult(call.name, f"Error: {call.name} was not called: {why}", call.id, error=True, outcome="invalid")
 
 
 def _repeats(steps: Sequence[RunStep]) -> bool:

@@ -104,6 +104,8 @@ def bench(model: Model, examples: Sequence[Example], *, rounds: int = 1) -> dict
 
 def _costs(model: Model, examples: Sequence[Example], rounds: int) -> Iterator[Cost]:
     for example in examples:
+        if example.refused:
+            continue
         try:
             yield _cost(model, example, rounds)
         except (SchemaError, BudgetError):

@@ -202,7 +202,9 @@ class _Loop:
             room = max_new_tokens - len(self._answer)
             room, self._guard = _budget(self._engine, self._matcher, len(known), room)
             self._budget = len(self._answer) + room
-        cached = min(common_prefix(self._engine.tokens, known), len(known) - 1)
+        # Two tokens at least are read anew: one alone has slightly other states in onnxruntime, and the same request
+        # with the same seed would be answered otherwise the second time.
+        cached = min(common_prefix(self._engine.tokens, known), max(len(known) - 2, 0))
         self._engine.rewind(cached)
         self._pending = [*known[cached:], *self._take_forced()]
         prefill_s = 0.0

@@ -31,7 +31,7 @@ class Check:
     detail: str
 
 
-def examine(model: str | None, open_model: Callable[..., Model]) -> Iterator[Check]:
+def examine(model: str | None, open_model: Callable[..., Model], format_name: str | None = None) -> Iterator[Check]:
     """Every check in turn, none of which raises."""
     yield Check("toolace-edge", None, f"{__version__}, Python {platform.python_version()} on {platform.platform()}")
     yield _processor()
@@ -39,7 +39,7 @@ def examine(model: str | None, open_model: Callable[..., Model]) -> Iterator[Che
         yield _package(package)
     yield from _amx()
     yield _guarded("model files", lambda: _model_files(model))
-    yield _guarded("self-test", lambda: _self_test(model, open_model))
+    yield _guarded("self-test", lambda: _self_test(model, open_model, format_name))
 
 
 def _guarded(name: str, check: Callable[[], str]) -> Check:
@@ -47,8 +47,8 @@ def _guarded(name: str, check: Callable[[], str]) -> Check:
         return Check(name, True, check())
     except ToolaceEdgeError as error:
         return Check(name, False, f"{error} {error.hint}".strip())
-    except OSError as error:
-        return Check(name, False, str(error))
+    except Exception as error:  # whatever a machine may say: the other checks are worth having
+        return Check(name, False, f"{type(error).__name__}: {error}")
 
 
 def _processor() -> Check:
@@ -99,11 +99,11 @@ def _model_files(model: str | None) -> str:
     return f"{entry.name} at {entry.path}, {entry.size_bytes / 1e6:.1f} MB, {checked}"
 
 
-def _self_test(model: str | None, open_model: Callable[..., Model]) -> str:
+def _self_test(model: str | None, open_model: Callable[..., Model], format_name: str | None) -> str:
     from toolace_edge.builtin import BUILTIN_TOOLS
     from toolace_edge.tools import load_tools
 
-    with open_model(model) as opened:
+    with open_model(model, format_name=format_name) as opened:
         answer = opened.session(load_tools(list(BUILTIN_TOOLS))).complete(_SELF_TEST)
     said = ", ".join(map(str, answer.calls)) or "no call"
     seconds = answer.usage.prefill_s + answer.usage.decode_s

@@ -124,7 +124,37 @@ def conversation_of(messages: str | Iterable[Message | Mapping[str, Any]]) -> tu
         return (Message("user", messages),)
     if isinstance(messages, Message | Mapping | bytes) or not isinstance(messages, Iterable):
         raise InputError(f"A conversation is text or a list of messages, not {type(messages).__name__}.", hint=_FORM)
-    return tuple(Message.of(one, f"messages[{i}]") for i, one in enumerate(messages))
+    return _in_order([Message.of(one, f"messages[{i}]") for i, one in enumerate(messages)])
+
+
+def _in_order(messages: Sequence[Message]) -> tuple[Message, ...]:
+    """The same messages, with results in the order of the calls whose they are: prompts have no ids.
+
+    InputError where a result is of none of the calls before it.
+    """
+    ordered: list[Message] = []
+    places: dict[str | None, int] = {}  # of the last calls, by their ids
+    results: list[Message] = []
+    for i, message in enumerate(messages):
+        if message.role != "tool":
+            ordered += _sorted(results, places)
+            results = []
+            ordered.append(message)
+            places = {call.id: n for n, call in enumerate(message.calls) if call.id is not None}
+            continue
+        if message.call_id is not None and places and message.call_id not in places:
+            raise InputError(
+                f"messages[{i}].tool_call_id: {message.call_id!r:.60} is the id of none of the calls before it.",
+                hint=f"These are {', '.join(map(str, places))}.",
+            )
+        results.append(message)
+    return (*ordered, *_sorted(results, places))
+
+
+def _sorted(results: Sequence[Message], places: Mapping[str | None, int]) -> list[Message]:
+    if any(result.call_id not in places for result in results):
+        return [*results]  # where one has no id, they stand as they are given
+    return sorted(results, key=lambda result: places[result.call_id])
 
 
 _FORM = 'A conversation is a text, or a list such as [{"role": "user", "content": "..."}].'
@@ -225,7 +255,8 @@ class Round:
 
     `confidence` is calibrated, None where nobody did. `log_probability` and `log_minimum` are what it is made of: the
     natural logarithms of the product and of the least of the free choices' probabilities, None without any. `usage` is
-    of all that was written and read in the round, `steps` of the answer alone.
+    of all that was written and read in the round, `steps` of the answer alone. `cut` where it ended at a limit, of the
+    tokens or of a value's length (Limits): what the model would have written on is not there.
     """
 
     calls: tuple[ToolCall, ...]
@@ -235,6 +266,7 @@ class Round:
     steps: tuple[Step, ...] = ()
     log_probability: float | None = None
     log_minimum: float | None = None
+    cut: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,6 +313,11 @@ class Answer:
     rounds: tuple[Round, ...]
     usage: Usage
     retrieval: Retrieval | None = None
+
+    @property
+    def cut(self) -> bool:
+        """Whether it ended at a limit, so that something may be missing from it."""
+        return self.rounds[-1].cut
 
 
 @dataclass(frozen=True, slots=True)

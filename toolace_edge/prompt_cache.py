@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from time import perf_counter
 
 from toolace_edge.engines.base import Engine, common_prefix
 from toolace_edge.errors import InputError, ModelError
+from toolace_edge.messages import Usage
 
 
 class PromptCache:
@@ -21,26 +23,30 @@ class PromptCache:
         self.path = Path(path)
         self._kept: list[int] | None = None  # what the file holds, once that is known
 
-    def ready(self, engine: Engine, prefix: Sequence[int]) -> None:
+    def ready(self, engine: Engine, prefix: Sequence[int]) -> Usage:
         """Has `prefix` in the file and, where that was read or written now, in the engine's cache.
 
-        ModelError where the file is not this model's cache; InputError where it cannot be written.
+        Gives what the model's reading of it took, for the answer whose prompt was cached by that. ModelError where the
+        file is not this model's cache; InputError where it cannot be written.
         """
         wanted = list(prefix)
         if not wanted:
-            return
+            return Usage()
         if self._kept is None:
             self._kept = self._read(engine)
         if self._kept[: len(wanted)] == wanted:
-            return
+            return Usage()
         engine.rewind(common_prefix(engine.tokens, wanted))
-        if len(engine.tokens) < len(wanted):
-            engine.forward(wanted[len(engine.tokens) :])
+        usage, started = Usage(), perf_counter()
+        if missing := wanted[len(engine.tokens) :]:
+            engine.forward(missing)
+            usage = Usage(cached_tokens=-len(missing), forward_passes=1, prefill_s=perf_counter() - started)
         try:
             engine.save(self.path)
         except OSError as error:
             raise InputError(f"{self.path}: the prompt's cache cannot be written ({error.strerror}).") from None
         self._kept = wanted
+        return usage
 
     def _read(self, engine: Engine) -> list[int]:
         if not self.path.exists():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -35,6 +36,17 @@ def check_conversation(messages: Sequence[Message]) -> None:
     for i, message in enumerate(messages):
         if not is_text(message.content):
             raise InputError(f"messages[{i}].content: holds half of a surrogate pair, which is not text.")
+        for j, call in enumerate(message.calls):
+            _check_arguments(call.arguments, f"messages[{i}].calls[{j}].arguments")
+
+
+def _check_arguments(arguments: object, where: str) -> None:
+    try:
+        json.dumps(arguments, allow_nan=False, default=dict)
+    except RecursionError:
+        raise InputError(f"{where}: is nested too deeply.") from None
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{where}: not JSON: {error}.") from None
 
 
 def build_prompt(encoder: Encoder, fmt: Format, tools: Sequence[Tool], messages: Sequence[Message]) -> Prompt:

@@ -87,7 +87,7 @@ class Selection:
             everything = Selected(self._tools, self._prompt(self._tools, messages))
             needed = len(everything.prompt.ids)
             limit = self._n_ctx - 1 if self._top_k == 0 else self._limit
-            if needed <= limit or len(self._tools) < 2 or self._top_k:
+            if needed <= limit or len(self._tools) < 2:
                 return everything
         else:
             needed = self._all_tokens() + self._rest(messages)
@@ -97,7 +97,7 @@ class Selection:
                 f"{self._n_ctx} (n_ctx).",
                 hint="Let the tools be chosen for each request (any top_k but 0), or give fewer.",
             )
-        return self._best(messages, self._usual, needed, always)
+        return self._best(messages, self._top_k or self._usual, needed, always)
 
     def _best(self, messages: Sequence[Message], top_k: int, needed: int | None, always: Collection[str]) -> Selected:
         """The best `top_k` tools, or as many of these as fit; at least one, and those that are always there."""

@@ -14,8 +14,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from toolace_edge.confidence import Calibration
 from toolace_edge.decode import Decoded
@@ -23,18 +24,21 @@ from toolace_edge.engines.base import Engine
 from toolace_edge.errors import InputError, SchemaError
 from toolace_edge.formats.base import AnyToolChoice, Format, Limits, ToolChoice
 from toolace_edge.grammar import check_tool, compile_grammar
-from toolace_edge.messages import Answer, Message, Round, Step, Tool, Usage, conversation_of
+from toolace_edge.messages import Answer, Message, Round, Step, Tool, ToolCall, Usage, conversation_of
 from toolace_edge.prompt_cache import PromptCache
 from toolace_edge.prompts import check_conversation, encode_pieces
 from toolace_edge.refine import Pen, refine
 from toolace_edge.sampling import GREEDY, Sampling
 from toolace_edge.selection import Selection
 from toolace_edge.tools import Source, tools_of
+from toolace_edge.validate import fills
 
 if TYPE_CHECKING:
     from llguidance import LLMatcher
 
 OnStep = Callable[[int, Step], None]
+
+T = TypeVar("T")
 
 _CHOICES_AT_HAND = 4  # grammars, each of one tool_choice
 
@@ -89,10 +93,10 @@ class Session:
         self._format = fmt
         self._rounds = _whole("rounds", rounds, 0)
         self._max_new_tokens = _whole("max_new_tokens", max_new_tokens, 1)
-        self._sampling = sampling
+        self._sampling = _of_type("sampling", sampling, Sampling)
         self._calibration = Calibration.of(calibration)
         self._choice = ToolChoice.of(tool_choice)
-        self._limits = limits or Limits()
+        self._limits = Limits() if limits is None else _of_type("limits", limits, Limits)
         self._selection = Selection(
             engine,
             fmt,
@@ -102,6 +106,8 @@ class Session:
             usual=None if self._calibration is None else self._calibration.top_k,
             most=None if self._calibration is None else self._calibration.tools_tokens,
         )
+        if prompt_cache is not None and not isinstance(prompt_cache, str | PathLike):
+            raise InputError(f"prompt_cache is a path, not {type(prompt_cache).__name__}.")
         self._prompt_cache = None if prompt_cache is None else PromptCache(prompt_cache)
         self._compiled: dict[ToolChoice, tuple[Sequence[Tool], LLMatcher]] = {}
         self._check()
@@ -124,11 +130,14 @@ class Session:
         messages = _conversation(messages)
         choice = self._choice if tool_choice is None else ToolChoice.of(tool_choice)
         choice.select(self.tools)
+        if watch is not None and on_step is not None:
+            raise InputError("on_step stands beside watch.", hint="Put it into the Watch.")
         watch = watch or Watch(on_step=on_step)
         epoch = self._epoch
 
         def cancelled() -> bool:
-            return self._epoch is not epoch or (watch.cancelled is not None and watch.cancelled())
+            stopped = self._epoch is not epoch or self.engine.turns.is_leaving
+            return stopped or (watch.cancelled is not None and watch.cancelled())
 
         with self.engine.turns.turn(cancelled):
             try:
@@ -173,16 +182,18 @@ class Session:
         # A prompt that is too long anyway is refused below; a megabyte need not be tokenized twice for that.
         fits = len(prompt.ids) < self.engine.n_ctx
         copy_from = self.engine.encode(request) if fits else []
+        read_before = Usage()
         if self._prompt_cache is not None and fits and selected.retrieval is None:  # else the tools change every time
-            self._prompt_cache.ready(self.engine, prompt.ids[: prompt.prefix_length])
+            read_before = self._prompt_cache.ready(self.engine, prompt.ids[: prompt.prefix_length])
         matcher = self._compile(tools, choice)
         pen = Pen(self.engine, matcher, prompt.ids, self._turn, copy_from, self._sampling, self._max_new_tokens)
         first = pen.write(on_step=None if watch.on_step is None else partial(watch.on_step, 0))
+        first = replace(first, usage=first.usage + read_before)
         self._tell(tools, watch, 0, first)
         refined = refine(
             first,
             pen,
-            rounds=self._rounds,
+            rounds=self._rounds if self._sampling.temperature == 0.0 else 0,  # what is drawn by lot is not weighed
             calibration=self._calibration,
             on_round=partial(self._tell, tools, watch),
         )
@@ -202,6 +213,7 @@ class Session:
     def _round(self, tools: Sequence[Tool], decoded: Decoded) -> Round:
         calls, text = self._format.parse(tools, decoded.text)
         evidence = decoded.confidence
+        cut = any(step.kind == "closing" for step in decoded.steps) or self._is_full(tools, calls, text)
         return Round(
             calls,
             text,
@@ -210,6 +222,16 @@ class Session:
             decoded.steps,
             None if evidence is None else evidence.log_product,
             None if evidence is None else evidence.log_minimum,
+            cut,
+        )
+
+    def _is_full(self, tools: Sequence[Tool], calls: Sequence[ToolCall], text: str) -> bool:
+        """Whether a value or the text is as long as `limits` let it be."""
+        schemas = {tool.name: tool.parameters for tool in tools}
+        most = self._limits
+        return len(text) >= most.max_text > 0 or any(
+            fills(schemas.get(call.name), call.arguments, characters=most.max_string, items=most.max_items)
+            for call in calls
         )
 
 
@@ -237,6 +259,12 @@ def _with_prefill(watch: Watch, engine: Engine, total: int) -> Watch:
         return cancelled is not None and cancelled()
 
     return replace(watch, on_step=step, cancelled=asked)
+
+
+def _of_type(name: str, value: Any, kind: type[T]) -> T:
+    if not isinstance(value, kind):
+        raise InputError(f"{name} is a {kind.__name__}, not {type(value).__name__}.")
+    return value
 
 
 def _whole(name: str, value: object, least: int) -> int:

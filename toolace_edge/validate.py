@@ -119,6 +119,10 @@ def _array_problems(schema: Mapping[str, Any], value: list[Any] | tuple[Any, ...
 
 
 def _object_problems(schema: Mapping[str, Any], value: Mapping[str, Any], where: str) -> Iterator[str]:
+    if len(value) < schema.get("minProperties", 0):
+        yield f"{where}: has {len(value)} properties, fewer than the {schema['minProperties']} wanted"
+    if len(value) > schema.get("maxProperties", len(value)):
+        yield f"{where}: has {len(value)} properties, more than the {schema['maxProperties']} allowed"
     for name in schema.get("required", ()):
         if name not in value:
             yield f"{where}.{name}: is required and absent"
@@ -130,6 +134,24 @@ def _object_problems(schema: Mapping[str, Any], value: Mapping[str, Any], where:
             yield f"{where}.{name}: is not a known name; {_known(properties)}"
         elif isinstance(others, Mapping):
             yield from _problems(others, member, f"{where}.{name}")
+
+
+def fills(schema: Any, value: Any, *, characters: int, items: int) -> bool:
+    """Whether a text or list in `value` is as long as it may be, where the schema says nothing of its length."""
+    known = schema if isinstance(schema, Mapping) else {}
+    if isinstance(value, str):
+        return len(value) >= characters and known.keys().isdisjoint(("maxLength", "enum", "const", "pattern", "format"))
+    if isinstance(value, Mapping):
+        properties, others = known.get("properties", {}), known.get("additionalProperties")
+        return any(
+            fills(properties.get(name, others), member, characters=characters, items=items)
+            for name, member in value.items()
+        )
+    if isinstance(value, list | tuple):
+        if len(value) >= items and known.keys().isdisjoint(("maxItems", "prefixItems", "enum", "const")):
+            return True
+        return any(fills(known.get("items"), item, characters=characters, items=items) for item in value)
+    return False
 
 
 def _known(properties: Mapping[str, Any]) -> str:

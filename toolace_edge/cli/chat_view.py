@@ -16,6 +16,7 @@ from toolace_edge.cli.output import (
     echo,
     echo_styled,
     print_answer,
+    print_cut,
     print_error,
     print_retrieval,
     print_trace,
@@ -185,6 +186,8 @@ class View:
             if answer.retrieval is not None and (self.trace != "off" or not self._retrieval_told):
                 print_retrieval(answer)
                 self._retrieval_told = True
+        for answer in answers[-1:]:
+            print_cut(answer)
         if self.trace != "off":
             for answer in answers:
                 print_trace(answer, tokens=self.trace == "tokens")

@@ -30,7 +30,7 @@ def _all(*options: Callable[[F], F]) -> Callable[[F], F]:
 _FORMATS = click.Choice(["compact", "toolace", "hermes"])
 _SHARE = click.FloatRange(0, 1)
 
-model_options = _all(
+which_model = _all(
     click.option("--model", envvar="TOOLACE_EDGE_MODEL", metavar="NAME", help="Model name or path. [default: nano]"),
     click.option(
         "--format",
@@ -39,6 +39,9 @@ model_options = _all(
         metavar="NAME",
         help="Not as its file says: compact, toolace, hermes.",
     ),
+)
+model_options = _all(
+    which_model,
     click.option(
         "--rounds", type=click.IntRange(0, 32), default=1, metavar="N", help="Refinements at most. [default: 1]"
     ),

@@ -121,6 +121,7 @@ def round_json(one: Round, usage: bool = True) -> dict[str, Any]:
         "confidence": _rounded(one.confidence),
         "log_probability": _rounded(one.log_probability),
         "log_minimum": _rounded(one.log_minimum),
+        "cut": one.cut,
     }
     return {**facts, "usage": usage_json(one.usage)} if usage else facts
 
@@ -139,6 +140,12 @@ def print_answer(answer: Answer) -> None:
         echo(str(call))
     if not answer.calls:
         echo(answer.text or "No tool fits this request.")
+
+
+def print_cut(answer: Answer) -> None:
+    """On stderr, where the answer ended at a limit."""
+    if answer.cut:
+        echo("The answer ended at a limit: what it says last may be cut off.", err=True)
 
 
 def print_retrieval(answer: Answer) -> None:

@@ -22,7 +22,7 @@ from toolace_edge.cli.options import (
     sampling_options,
     source_options,
 )
-from toolace_edge.cli.output import answer_json, echo, print_answer, print_retrieval, print_trace, to_json
+from toolace_edge.cli.output import answer_json, echo, print_answer, print_cut, print_retrieval, print_trace, to_json
 from toolace_edge.errors import BudgetError, InputError
 from toolace_edge.messages import is_text
 
@@ -104,6 +104,7 @@ def run(
                 click.get_current_context().exit(0 if well else 1)
             answer = opened.session(toolset, **settings).complete(words)
     print_retrieval(answer)
+    print_cut(answer)
     if trace:
         print_trace(answer)
     if as_json:

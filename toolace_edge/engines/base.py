@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from toolace_edge.engines.turns import Turns
-from toolace_edge.errors import BudgetError, Cancelled, ModelError
+from toolace_edge.errors import BudgetError, Cancelled, InputError, ModelError
 
 if TYPE_CHECKING:
     import llguidance
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 DEFAULT_CHUNK = 256  # tokens of one native call while a prompt is read: what a cancel has to wait for
+NOT_LOADED = "It needs system libraries: on Windows the Visual C++ Redistributable, on Linux libgomp1."
 
 
 class Engine(Protocol):
@@ -108,6 +109,21 @@ def default_threads() -> int:
     return max(1, cores - 1)
 
 
+def checked_threads(threads: object) -> int:
+    """A number of threads; without one, `default_threads`. InputError where it is no whole number from 1 on."""
+    if threads is None:
+        return default_threads()
+    if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
+        raise InputError(f"threads is {threads!r}, not a whole number from 1 on.")
+    return threads
+
+
+def check_n_ctx(wanted: object) -> None:
+    """InputError where it is no whole number; which numbers are right, the model says."""
+    if wanted is not None and (isinstance(wanted, bool) or not isinstance(wanted, int)):
+        raise InputError(f"n_ctx is {wanted!r}, not a whole number.")
+
+
 def check_forward(engine: Engine, ids: Sequence[int], n_logits: int) -> None:
     """Refuse what `forward` must not be asked, before anything is appended."""
     if not 1 <= n_logits <= len(ids):
@@ -123,10 +139,19 @@ def check_cancelled(engine: Engine) -> None:
 
 
 def chunks(engine: Engine, ids: Sequence[int], size: int = DEFAULT_CHUNK) -> Iterator[Sequence[int]]:
-    """`ids` in pieces of at most `size`, asking for a cancel before each."""
-    for start in range(0, len(ids), size):
+    """`ids` in pieces of at most `size`, asking for a cancel before each.
+
+    The last piece of several is never a single id: onnxruntime sums a single row up in another order, and the same
+    prompt would then have other states than one of which the cache held a part.
+    """
+    start = 0
+    while start < len(ids):
         check_cancelled(engine)
-        yield ids[start : start + size]
+        end = min(start + size, len(ids))
+        if end == len(ids) - 1 and size > 2:
+            end -= 1
+        yield ids[start:end]
+        start = end
 
 
 def common_prefix(left: Sequence[int], right: Sequence[int]) -> int:

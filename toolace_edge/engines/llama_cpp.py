@@ -6,6 +6,7 @@ CPU it makes the short batches of constrained decoding slower. Not thread-safe.
 
 from __future__ import annotations
 
+import os
 import weakref
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -18,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolace_edge.engines.amx import amx_finding, has_amx
-from toolace_edge.engines.base import DEFAULT_CHUNK, check_forward, chunks, default_threads
+from toolace_edge.engines.base import DEFAULT_CHUNK, check_forward, check_n_ctx, checked_threads, chunks
 from toolace_edge.engines.cache_file import read_cache, weights_sha256, write_cache
 from toolace_edge.engines.gguf_header import GgufHeader, read_header
 from toolace_edge.engines.llama_native import forget_log, last_words, native
@@ -70,18 +71,20 @@ class LlamaCppEngine:
         self._tokens: list[int] = []
         self.turns = Turns()
         self.cancelled: Callable[[], bool] | None = None
+        self._raised: BaseException | None = None  # by `cancelled`, where llama.cpp asked it
         self._thread: OwnThread | None = None
         with ExitStack() as stack:
             self._model = self._open_model(stack, header, repack)
             self._n_ctx = self._choose_n_ctx(n_ctx)
             self._kv = kv or self._choose_kv()
-            self._context = self._open_context(stack, threads or default_threads())
+            self._context = self._open_context(stack, checked_threads(threads))
             self._memory = self._native.llama_get_memory(self._context)
             self._batch = self._native.llama_batch_init(chunk, 0, 1)
             stack.callback(self._native.llama_batch_free, self._batch)
             self._abort, self._no_abort = self._abort_callback(), self._native.ggml_abort_callback()
             self._always_abortable = self._path.stat().st_size >= _SLOW_BYTES
             self._free = weakref.finalize(self, stack.pop_all().close)
+            self._free.atexit = False  # the process gives all back, and a thread may still be in the midst of an answer
         self._fill_batch()
 
     def _open_model(self, stack: ExitStack, header: GgufHeader, repack: bool | None) -> Any:
@@ -94,7 +97,7 @@ class LlamaCppEngine:
             self._thread = OwnThread()
             stack.callback(self._thread.close)
         forget_log()
-        model = self._native.llama_model_load_from_file(str(self._path).encode(), parameters)
+        model = self._native.llama_model_load_from_file(os.fsencode(self._path), parameters)
         if not model:
             raise ModelError(f"{self._path}: llama.cpp cannot load this model{last_words()}.")
         stack.callback(self._native.llama_model_free, model)
@@ -103,6 +106,7 @@ class LlamaCppEngine:
         return model
 
     def _choose_n_ctx(self, wanted: int | None) -> int:
+        check_n_ctx(wanted)
         made_for: int = self._native.llama_model_n_ctx_train(self._model)
         if wanted is not None and not 1 <= wanted <= made_for:
             raise BudgetError(f"n_ctx is {wanted}, but {self._path.name} was made for 1 to {made_for} tokens.")
@@ -110,6 +114,8 @@ class LlamaCppEngine:
 
     def _choose_kv(self) -> KvType:
         native, model = self._native, self._model
+        if not native.llama_model_n_head(model):
+            raise ModelError(f"{self._path}: a model without attention heads cannot forget a part of what it has read.")
         head = native.llama_model_n_embd(model) // native.llama_model_n_head(model)
         states = native.llama_model_n_layer(model) * native.llama_model_n_head_kv(model) * head * 2
         return "f32" if states * 4 * self._n_ctx <= _F32_CACHE_BYTES else "f16"
@@ -135,7 +141,13 @@ class LlamaCppEngine:
 
         def cancelled(_data: object) -> bool:
             engine = this()
-            return engine is not None and engine.cancelled is not None and engine.cancelled()
+            if engine is None or engine.cancelled is None:
+                return False
+            try:
+                return engine.cancelled()
+            except BaseException as error:  # Ctrl-C too arrives here; ctypes would print it and go on
+                engine._raised = error
+                return True
 
         return self._native.ggml_abort_callback(cancelled)
 
@@ -201,9 +213,16 @@ class LlamaCppEngine:
         abortable = self.cancelled is not None and (self._always_abortable or count >= _LONG_PART)
         callback = self._abort if abortable else self._no_abort
         self._native.llama_set_abort_callback(self._context, callback, None)
-        status = self._run_batch()
+        self._raised = None
+        status = None
+        try:
+            status = self._run_batch()
+        finally:
+            if status != 0:  # an interrupt leaves what was read unknown
+                self._native.llama_memory_seq_rm(self._memory, _SEQUENCE, start, -1)
+        if self._raised is not None:
+            raise self._raised
         if status != 0:
-            self._native.llama_memory_seq_rm(self._memory, _SEQUENCE, start, -1)
             if status == _ABORTED:
                 raise Cancelled("Cancelled while the model was running.")
             raise EngineError(f"llama.cpp could not run {count} tokens (status {status}){last_words()}.")

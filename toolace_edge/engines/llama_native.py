@@ -12,7 +12,8 @@ from ctypes import c_void_p
 from functools import lru_cache
 from typing import Any
 
-from toolace_edge.errors import MissingDependency
+from toolace_edge.engines.base import NOT_LOADED
+from toolace_edge.errors import EngineError, MissingDependency
 
 _WARNING, _ERROR, _CONTINUED = 3, 4, 5
 _KEPT_LINES = 8
@@ -29,8 +30,10 @@ def native() -> Any:
         os.environ.setdefault("GOMP_SPINCOUNT", "0")
     try:
         import llama_cpp.llama_cpp as library
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise MissingDependency("llama-cpp-python", "gguf") from error
+    except (ImportError, OSError, RuntimeError) as error:
+        raise EngineError(f"llama.cpp's library does not load: {error}.", hint=NOT_LOADED) from error
     callback = library.llama_log_callback(_remember)
     _callbacks.append(callback)
     library.llama_log_set(callback, c_void_p(0))

@@ -7,6 +7,7 @@ vocabulary is loaded on its own (no weights), once per file and process, and nev
 
 from __future__ import annotations
 
+import os
 import threading
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -66,7 +67,7 @@ class LlamaVocabulary:
         parameters = self._native.llama_model_default_params()
         parameters.vocab_only = True
         forget_log()
-        self._model = self._native.llama_model_load_from_file(str(path).encode(), parameters)
+        self._model = self._native.llama_model_load_from_file(os.fsencode(path), parameters)
         if not self._model:
             raise ModelError(f"{path}: llama.cpp cannot read the vocabulary{last_words()}.")
         self._vocab: Any = self._native.llama_model_get_vocab(self._model)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from toolace_edge.engines.base import check_forward, chunks, default_threads
+from toolace_edge.engines.base import NOT_LOADED, check_forward, check_n_ctx, checked_threads, chunks
 from toolace_edge.engines.cache_file import read_cache, write_cache
 from toolace_edge.engines.onnx_folder import OnnxFolder, read_folder
 from toolace_edge.engines.onnx_growing import GrowingGraph
@@ -74,7 +74,7 @@ class OnnxEngine:
         self._tokens: list[int] = []
         self.turns = Turns()
         self.cancelled: Callable[[], bool] | None = None
-        session = _open_session(folder, threads or default_threads())
+        session = _open_session(folder, checked_threads(threads))
         self._graph: Graph | None = _open_graph(session, folder, self._n_ctx)
         self._states_shape = (2 * folder.n_layers, folder.n_kv_heads, folder.head_dim)
 
@@ -165,13 +165,17 @@ class OnnxEngine:
 
 
 def _choose_n_ctx(folder: OnnxFolder, wanted: int | None) -> int:
+    check_n_ctx(wanted)
     if wanted is not None and not 1 <= wanted <= folder.n_ctx:
         raise BudgetError(f"n_ctx is {wanted}, but {folder.model_file} was made for 1 to {folder.n_ctx} tokens.")
     return wanted or min(folder.n_ctx, _DEFAULT_N_CTX)
 
 
 def _open_session(folder: OnnxFolder, threads: int) -> Any:
-    import onnxruntime
+    try:
+        import onnxruntime
+    except (ImportError, OSError) as error:
+        raise EngineError(f"onnxruntime does not load: {error}.", hint=NOT_LOADED) from error
 
     onnxruntime.disable_telemetry_events()  # Windows builds report to the system unless told not to
     options = onnxruntime.SessionOptions()

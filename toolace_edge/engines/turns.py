@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import atexit
 import threading
+import time
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from toolace_edge.errors import Cancelled, EngineError
 
 _POLL_S = 0.05  # how often somebody who waits asks whether to go on waiting
+_LEAVE_S = 10.0
+
+
+_all: weakref.WeakSet[Turns] = weakref.WeakSet()
+
+
+@atexit.register
+def _leave() -> None:
+    for turns in list(_all):
+        turns.leave()
 
 
 class Turns:
@@ -19,6 +32,8 @@ class Turns:
         self._queue: deque[int] = deque()  # threads; the first one's turn it is
         self._changed = threading.Condition()
         self._closed = False
+        self.is_leaving = False  # the program ends, and whoever has the turn is to stop
+        _all.add(self)
 
     @contextmanager
     def turn(self, cancelled: Callable[[], bool] | None = None) -> Iterator[None]:
@@ -38,6 +53,16 @@ class Turns:
             if there_are_turns:
                 self._closed = True
                 free()
+
+    def leave(self) -> None:
+        """Have whoever has the turn stop, and wait for that: a native call dies where its process ends around it.
+
+        A host's own callback that never ends is left behind after a while.
+        """
+        self.is_leaving = True
+        latest = time.monotonic() + _LEAVE_S
+        with suppress(Cancelled, EngineError), self._place(lambda: time.monotonic() > latest):
+            self._closed = True
 
     @contextmanager
     def _place(self, cancelled: Callable[[], bool] | None = None) -> Iterator[bool]:

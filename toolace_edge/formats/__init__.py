@@ -9,7 +9,10 @@ __all__ = ["ASK", "NAMES", "Format", "Limits", "Piece", "Rendered", "ToolChoice"
 
 NAMES = ("compact", "toolace", "hermes")
 # The hint where a model or a checkpoint does not say its own.
-ASK = "Name it with --format: toolace (ToolACE's own checkpoints), hermes (Qwen, Hermes) or compact."
+ASK = (
+    "Name it with --format, in Python with format_name: "
+    "toolace (ToolACE's own checkpoints), hermes (Qwen, Hermes) or compact."
+)
 
 
 def get(name: str) -> Format:

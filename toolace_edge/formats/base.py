@@ -87,6 +87,12 @@ class Limits:
     max_depth: int = 3  # of values without a schema, and turns of a recursive $ref
     max_text: int = 2000
 
+    def __post_init__(self) -> None:
+        for name in self.__slots__:
+            value, least = getattr(self, name), 0 if name == "max_text" else 1
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise InputError(f"Limits: {name} is {value!r}, not a whole number from {least} on.")
+
 
 class Format(Protocol):
     """One model family. `end` is the special token that ends an answer."""

@@ -132,6 +132,13 @@ class _Bounder:
             del node["maximum"]
         for key, value in bounds.items():  # beyond the span a bound is ours: llguidance's numbers end at 1e18
             node[key] = max(value, -span) if "inimum" in key else min(value, span)
+        # llguidance lets a 0 (or -0) through that only an exclusive bound keeps out.
+        if node.get("exclusiveMinimum") == 0:
+            node["minimum"] = max(node.get("minimum", step), step)
+        if node.get("exclusiveMaximum") == 0:
+            node["maximum"] = min(node.get("maximum", -step), -step)
+        for key in [key for key in _NUMBER[:4] if key.startswith("exclusive") and node.get(key) == 0]:
+            del node[key]
         return _proven(node, schema, path, _NUMBER)
 
     def _array(self, schema: Node, path: str, depth: int) -> Node:

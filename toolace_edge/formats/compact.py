@@ -127,6 +127,8 @@ class Compact:
         markers = {"system": SYSTEM, "user": USER, "tool": RESULT}
         for message in messages:
             if message.role == "assistant":
+                if message.calls and message.content.strip():  # what was said before the calls is an answer of its own
+                    rest += self.render_answer((), message.content)
                 rest += self.render_answer(message.calls, message.content)
             else:
                 rest += [Piece(markers[message.role], special=True), Piece(message.content)]

@@ -72,7 +72,7 @@ class Hermes:
         return pieces
 
     def render_answer(self, calls: Sequence[ToolCall], text: str) -> tuple[Piece, ...]:
-        pieces = [] if calls else [Piece(text)]
+        pieces = [Piece(text + "\n")] if calls and text.strip() else [] if calls else [Piece(text)]
         for i, call in enumerate(calls):
             pieces += [*_with_tags("\n" * (i > 0) + OPENING), Piece(_call(call)), *_with_tags(CLOSING)]
         return (*pieces, Piece(self.end, special=True))

@@ -61,6 +61,8 @@ class Toolace:
         rest += [Piece(prompt[cut:]), Piece(self.end, special=True)]
         for message in messages:
             if message.role == "assistant":
+                if message.calls and message.content.strip():  # the format has no calls behind words
+                    rest += [_header("assistant"), *self.render_answer((), message.content.strip())]
                 rest += [_header("assistant"), *self.render_answer(message.calls, message.content)]
             else:
                 rest += [_header(_ROLES[message.role]), Piece(message.content.strip()), Piece(self.end, special=True)]
