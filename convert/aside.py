@@ -34,6 +34,8 @@ def made_aside(out: Path) -> Iterator[Path]:
             with suppress(OSError):  # some network disks have no locks: what is left there stays
                 _take(lock)
             yield Path(folder)
+    except BrokenPipeError:  # of whoever reads what we say
+        raise
     except OSError as error:
         why = error.strerror or "the disk is full"  # numpy says how many bytes were written, and nothing else
         raise EngineError(f"{out} cannot be written: {why}.", hint="Make room, or write it elsewhere.") from error

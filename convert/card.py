@@ -80,7 +80,10 @@ def _front_matter(readme: Path) -> Mapping[str, Any]:
     """The YAML between the two `---` that a model card begins with; what cannot be read is nothing."""
     import yaml  # gguf brings it
 
-    text = read_text(readme)[:_MAX_FRONT_MATTER]
+    try:
+        text = readme.read_text("utf-8", "replace")[:_MAX_FRONT_MATTER]  # people write it, in whatever encoding
+    except OSError:
+        return {}
     parts = re.split(r"^---\s*$", text, maxsplit=2, flags=re.MULTILINE)
     if len(parts) < 3 or parts[0].strip():
         return {}

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from toolace_edge.cli.output import echo, to_json
-from toolace_edge.errors import InputError
+from toolace_edge.errors import InputError, ToolaceEdgeError
 
 from .aside import made_aside
 from .measure_command import calibrate, compare
@@ -142,10 +142,10 @@ def onnx(
             exporter=exporter, on_progress=partial(bars, "Converting"),
         )  # fmt: skip
         report = proof.prove(source, made, fmt=fmt, base=base, whole=None, folder=folder, on_stage=bars)
-        _show(report, options["as_json"])
-        proof.check(report)
-        place_folder(made, out, report, folder)
-    _finish(out, report, options["as_json"])
+        problem = proof.problem(report)
+        if problem is None:
+            place_folder(made, out, report, folder)
+    _finish(out, report, problem, options["as_json"])
 
 
 @convert.command()
@@ -208,27 +208,29 @@ def gguf(
         if said := stored_otherwise(built.file, kind, kinds):
             echo(said, err=True)
         report = proof.prove(source, built.file, fmt=fmt, base=base, whole=built.whole, folder=folder, on_stage=bars)
-        _show(report, options["as_json"])
-        proof.check(report)
-        if built.measured is not None:
+        problem = proof.problem(report)
+        if problem is None and built.measured is not None:
             write_importance(target.with_suffix(".imatrix.gguf"), built.measured)
-        place_file(built.file, target, report)
-    _finish(target, report, options["as_json"])
+        if problem is None:
+            place_file(built.file, target, report)
+    _finish(target, report, problem, options["as_json"])
 
 
-def _show(report: Report | None, as_json: bool) -> None:
+def _finish(out: Path, report: Report | None, problem: ToolaceEdgeError | None, as_json: bool) -> None:
+    """Tells what was done, once it is done: a reader that is gone costs no conversion. Raises `problem`."""
+    from toolace_edge.registry import path_only
+
     from .report import table
 
     if report is not None and not as_json:
         echo(table(report))
-
-
-def _finish(out: Path, report: Report | None, as_json: bool) -> None:
+    if problem is not None:
+        raise problem
+    place = path_only(out)
     if as_json:
-        facts = {"model": str(out), "verification": None if report is None else report.to_json()}
-        echo(to_json(facts))
+        echo(to_json({"model": place, "verification": None if report is None else report.to_json()}))
     else:
-        echo(f"{out} written; `toolace-edge run --model {out} ...` uses it.")
+        echo(f"{out} written; `toolace-edge run --model {place} ...` uses it.")
 
 
 def _read_calibration(file: Path | None) -> Mapping[str, Any] | None:

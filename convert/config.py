@@ -158,6 +158,9 @@ def _window(file: Path, raw: Mapping[str, Any]) -> int | None:
         return None
     if set(raw.get("layer_types") or ()) == {"full_attention"}:
         return None
+    first = raw["max_window_layers"]  # the layers before it see all, where layer_types does not say it
+    if not raw.get("layer_types") and first is not None and first >= _size(file, raw, "num_hidden_layers"):
+        return None
     return _size(file, raw, "sliding_window")
 
 
@@ -200,8 +203,10 @@ def _size(file: Path, raw: Mapping[str, Any], key: str, default: int | None = No
 
 
 def _token_ids(file: Path, raw: Mapping[str, Any], key: str) -> tuple[int, ...]:
+    """The ids of a kind of token; -1 stands for none."""
     value = raw.get(key)
     ids = value if isinstance(value, list) else [] if value is None else [value]
-    if not all(isinstance(token, int) and not isinstance(token, bool) for token in ids):
-        raise refused(file, f"{key} is {value!r}, not a token id")
-    return tuple(ids)
+    size = _size(file, raw, "vocab_size")
+    if not all(isinstance(token, int) and not isinstance(token, bool) and -1 <= token < size for token in ids):
+        raise refused(file, f"{key} is {value!r}, which is no id of its {size} tokens")
+    return tuple(token for token in ids if token >= 0)

@@ -69,10 +69,14 @@ class Proof:
             return None
         return trial.report(reference, measured, [made])
 
-    def check(self, report: Report | None) -> None:
-        """ToolaceEdgeError where it agrees too seldom."""
-        if report is not None:
-            check_agreement(report, self.least)
+    def problem(self, report: Report | None) -> ToolaceEdgeError | None:
+        """What there is to say where it agrees too seldom."""
+        try:
+            if report is not None:
+                check_agreement(report, self.least)
+        except ToolaceEdgeError as error:
+            return error
+        return None
 
 
 def _no_format(source: Path) -> InputError:

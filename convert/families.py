@@ -30,6 +30,7 @@ _COMMON = {
     "tie_word_embeddings": False,
     "use_sliding_window": False,
     "sliding_window": 4096,
+    "max_window_layers": None,  # the first layer with a window
     "num_key_value_heads": None,  # as many as queries
     "head_dim": None,  # hidden_size / num_attention_heads
 }
@@ -55,14 +56,14 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
                 "qwen2",
                 "qwen2",
                 False,
-                _over(max_position_embeddings=32768, num_key_value_heads=32),
+                _over(max_position_embeddings=32768, num_key_value_heads=32, max_window_layers=28),
                 qkv_bias=True,
             ),
             Family(
                 "qwen3",
                 "qwen3",
                 False,
-                _over(max_position_embeddings=32768, num_key_value_heads=32, head_dim=128),
+                _over(max_position_embeddings=32768, num_key_value_heads=32, head_dim=128, max_window_layers=28),
                 qk_norm=True,
             ),
         )

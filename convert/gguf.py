@@ -152,6 +152,11 @@ class Place:
     heads: int = 0
 
 
+def matrix_names(config: ModelConfig) -> list[str]:
+    """The names, in GGUF, of what is quantized of such a model."""
+    return [place.name for place in _places(config) if len(place.shape) == 2]
+
+
 def _places(config: ModelConfig) -> Iterator[Place]:
     if config.rope_scaling is not None:
         yield Place("rope_freqs.weight", "", (config.head_dim // 2,))

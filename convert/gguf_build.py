@@ -14,7 +14,7 @@ from toolace_edge.examples import read_examples
 from toolace_edge.formats import get
 
 from .checkpoint import read_checkpoint
-from .gguf import FLOAT_KINDS, convert_gguf
+from .gguf import FLOAT_KINDS, convert_gguf, matrix_names
 from .gguf_quantize import QUANTIZED_KINDS, TensorKinds, check_importance, choose_kinds, matrices, quantize
 from .importance import (
     Importance,
@@ -69,6 +69,8 @@ def check(wanted: Wanted) -> None:
             f"{wanted.imatrix} is not a file.", hint="Give an importance matrix, or data to measure it on."
         )
     if not source.is_file():
+        if wanted.tensor_kinds:
+            choose_kinds(matrix_names(read_checkpoint(source, wanted.base).config), wanted.tensor_kinds)
         return
     if kind in FLOAT_KINDS or wanted.calibration or wanted.base:
         raise InputError(f"{source} is not a checkpoint folder, and a file can only be quantized.", hint="")
@@ -77,7 +79,7 @@ def check(wanted: Wanted) -> None:
             f"{wanted.imatrix} is data, and importance is measured on a checkpoint, not on {source.name}.",
             hint="Give the checkpoint folder, or an importance matrix in llama.cpp's GGUF form.",
         )
-    choose_kinds(matrices(source), wanted.tensor_kinds)
+    choose_kinds([one.name for one in matrices(source)], wanted.tensor_kinds)
 
 
 def build(wanted: Wanted, folder: Path, name: str | None, on_stage: Stage) -> Built:

@@ -25,6 +25,7 @@ from toolace_edge.errors import EngineError, InputError
 
 from .aside import made_aside
 from .child import Progress, run_child, serve
+from .quantize import stored_otherwise as said_otherwise
 
 QUANTIZED_KINDS = (
     *("Q8_0", "Q6_K", "Q5_K_M", "Q5_0", "Q4_K_M", "Q4_K_S", "Q4_0", "IQ4_NL", "IQ4_XS", "Q3_K_M", "IQ2_M"),
@@ -60,7 +61,7 @@ def quantize(
         raise EngineError(f"{source_gguf}: it is quantized already; start from an f32, f16 or bf16 file.", hint="")
     weights = matrices(source_gguf)
     fitting = _fitting(weights, importance, kind)
-    chosen = choose_kinds(weights, tensor_kinds)
+    chosen = choose_kinds([one.name for one in weights], tensor_kinds)
     native()  # a missing library is said here, not by the child
     with made_aside(out) as folder:
         aside, matrix = folder / out.name, folder / "importance.npz"
@@ -119,15 +120,15 @@ def parse_tensor_kind(text: str) -> tuple[str, str]:
     return pattern, kinds[wanted.lower()]
 
 
-def choose_kinds(weights: Sequence[GgufTensor], tensor_kinds: TensorKinds) -> dict[str, str]:
-    """The kind of each tensor that an expression is found in the name of. InputError where one is found in none."""
+def choose_kinds(names: Sequence[str], tensor_kinds: TensorKinds) -> dict[str, str]:
+    """The kind of each matrix that an expression is found in the name of. InputError where one is found in none."""
     for pattern, _ in tensor_kinds:
-        if not any(re.search(pattern, tensor.name) for tensor in weights):
+        if not any(re.search(pattern, name) for name in names):
             raise InputError(
                 f"No matrix of this model has {pattern!r} in its name.",
                 hint="Names are token_embd.weight, blk.0.attn_q.weight, blk.0.ffn_down.weight and so on.",
             )
-    found = {one.name: [kind for pattern, kind in tensor_kinds if re.search(pattern, one.name)] for one in weights}
+    found = {name: [kind for pattern, kind in tensor_kinds if re.search(pattern, name)] for name in names}
     return {name: kinds[0] for name, kinds in found.items() if kinds}
 
 
@@ -137,16 +138,13 @@ def stored_otherwise(file: Path, kind: str, tensor_kinds: TensorKinds = ()) -> s
         return ""
     block = 32 if kind in _BLOCKS_OF_32 else 256
     weights = matrices(file)
-    chosen = choose_kinds(weights, tensor_kinds)
+    chosen = choose_kinds([one.name for one in weights], tensor_kinds)
     counts = Counter[tuple[int, str]]()
     for tensor in weights:
         asked = chosen.get(tensor.name)
         if (asked is None and tensor.shape[0] % block) or (asked is not None and tensor.type != asked.upper()):
             counts[tensor.shape[0], tensor.type] += 1
-    if not counts:
-        return ""
-    parts = (f"{n} with rows of {columns} as {stored}" for (columns, stored), n in sorted(counts.items()))
-    return f"Not every row divides into the blocks of the kind asked for, so stored otherwise: {', '.join(parts)}."
+    return said_otherwise(counts)
 
 
 def work(job: dict[str, Any], on_progress: Progress) -> None:

@@ -11,6 +11,7 @@ import click
 
 from toolace_edge.cli import App, pass_app
 from toolace_edge.cli.output import echo, to_json
+from toolace_edge.errors import InputError
 
 if TYPE_CHECKING:
     from toolace_edge.registry import Entry
@@ -32,12 +33,15 @@ _json = click.option("--json", "as_json", is_flag=True, help="Print one JSON obj
 @click.option("--data", type=click.Path(path_type=Path), metavar="FILE", help="Requests as for eval; default: a few.")
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="Only the first N lines.")
 @click.option("--out", type=click.Path(path_type=Path), metavar="FOLDER", help="Write COMPARE.md, .json and .svg.")
+@click.option(
+    "--base", type=click.Path(path_type=Path), metavar="FOLDER", help="The base, if SOURCE is a LoRA adapter."
+)
 @_format
 @_threads
 @_json
 def compare(
-    source: str, models: Sequence[str], data: Path | None, limit: int | None, out: Path | None, fmt: str | None,
-    threads: int | None, as_json: bool,
+    source: str, models: Sequence[str], data: Path | None, limit: int | None, out: Path | None, base: Path | None,
+    fmt: str | None, threads: int | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Run models beside their SOURCE on the same requests, each in a process of its own.
 
@@ -49,17 +53,19 @@ def compare(
       toolace-edge convert compare runs/nano/checkpoint models/nano models/nano.gguf
       toolace-edge convert compare nano nano-gguf --data dev.jsonl --limit 200 --out report
     """
-    from toolace_edge.registry import find
+    from toolace_edge.registry import check_clear, find
 
     from .progress import Bars
     from .report import table, write_report
     from .verify import SHIPPED, Requests, Trial
 
+    for model in (source, *models):
+        check_clear(model)
     entries = [find(model) for model in models]
     requests = Requests(data or SHIPPED, limit)
     requests.check()
     with tempfile.TemporaryDirectory(prefix="toolace-edge-") as folder, Bars() as bars:
-        reference = _reference(source, entries[0], Path(folder), fmt)
+        reference = _reference(source, base, entries[0], Path(folder), fmt)
         trial = Trial(requests, Path(folder), fmt, threads, bars)
         report = trial.report(reference, trial.of_source(reference), [entry.path for entry in entries])
     echo(to_json(report.to_json()) if as_json else table(report))
@@ -69,7 +75,7 @@ def compare(
         echo(f"{', '.join(map(str, files))} written.", err=True)
 
 
-def _reference(source: str, first: Entry, folder: Path, fmt: str | None) -> Reference:
+def _reference(source: str, base: Path | None, first: Entry, folder: Path, fmt: str | None) -> Reference:
     from toolace_edge.model_facts import read_model_facts
     from toolace_edge.registry import find
 
@@ -78,10 +84,12 @@ def _reference(source: str, first: Entry, folder: Path, fmt: str | None) -> Refe
 
     path = Path(source)
     if not path.exists() or is_model(path) or path.name == "model.onnx":
+        if base is not None:
+            raise InputError(f"{source} is a model and no adapter.", hint="Leave --base away.")
         entry = find(source)
         return Reference(entry.path, f"source: {entry.name}")
     said = read_model_facts(first.path, first.kind).format
-    return make_reference(path, folder, fmt=format_of(path, None, fmt or said))
+    return make_reference(path, folder, fmt=format_of(path, base, fmt or said), base=base)
 
 
 @click.command(short_help="Fit how sure a model's answers are, and write it into the model.")
@@ -116,13 +124,14 @@ def calibrate(
     from dataclasses import asdict
 
     from toolace_edge.examples import read_examples
-    from toolace_edge.registry import find
+    from toolace_edge.registry import check_clear, find
 
     from .calibrate import calibrate as fit
     from .calibrate import trace
     from .progress import Bars
     from .stamp import check_writable, write_calibration
 
+    check_clear(model)
     entry = None if dry_run else find(model)
     if entry is not None:
         check_writable(entry)

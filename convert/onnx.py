@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from .checkpoint import Checkpoint, note, read_checkpoint
 from .child import Progress
 from .config import ModelConfig
 from .places import check_folder, place_folder
-from .quantize import BLOCK
+from .quantize import BLOCK, stored_otherwise
 
 MAX_INSIDE_BYTES = 1_900_000_000  # of weights in model.onnx itself: protobuf ends at 2 GiB
 _BYTES_A_WEIGHT = {"fp32": 4.0, "fp16": 2.0, "int8": 1.125, "int4": 0.625}  # with a float32 scale for 32 weights
@@ -58,7 +59,7 @@ def convert_onnx(
     if precision not in EXPORTERS[exporter]:
         raise ValueError(f"precision is {precision!r}, not one of {', '.join(EXPORTERS[exporter])}")
     checkpoint = read_checkpoint(source, base)
-    for line in checkpoint.notes:
+    for line in (*checkpoint.notes, *_stored_otherwise(checkpoint.config, precision, exporter)):
         say(line)
     n_ctx = n_ctx or checkpoint.config.n_ctx
     _check_request(checkpoint, n_ctx)
@@ -112,6 +113,13 @@ def _write_own(checkpoint: Checkpoint, precision: str, n_ctx: int, name: str, fi
     with DataFile(file.with_name(f"{file.name}.data")) if large else nullcontext() as data:
         model = build_graph(checkpoint, precision, n_ctx, name, data)
     file.write_bytes(model.SerializeToString(deterministic=True))
+
+
+def _stored_otherwise(config: ModelConfig, precision: str, exporter: str) -> Iterator[str]:
+    """One sentence where our own graph has matrices that are not quantized though it was asked for."""
+    shapes = [shape for shape in config.tensor_shapes().values() if len(shape) == 2 and shape[1] % BLOCK]
+    if exporter == "own" and precision in ("int8", "int4") and shapes:
+        yield stored_otherwise(Counter((columns, "fp32") for _, columns in shapes))
 
 
 def _size_bytes(config: ModelConfig, precision: str, n_ctx: int) -> float:

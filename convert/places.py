@@ -16,7 +16,7 @@ from toolace_edge.errors import InputError
 from toolace_edge.model_facts import CARD_FILES, FACTS_FILE, read_hashes
 
 from .report import write_report
-from .stamp import refresh_hash
+from .stamp import replace_hashed
 from .verify import Report
 
 _SUFFIXES = (".verify.json", ".verify.md", ".verify.svg")
@@ -76,11 +76,15 @@ def place_folder(made: Path, out: Path, report: Report | None, aside: Path) -> N
 
 
 def place_file(made: Path, out: Path, report: Report | None) -> None:
-    """A .gguf file to its name, with its report beside it and none of an older one."""
-    made.replace(out)
-    refresh_hash(out)
+    """A .gguf file to its name, with its report beside it and none of an older one.
+
+    The report goes first: where it cannot, the older file stays.
+    """
+    reports = [] if report is None else write_report(report, made.parent, f"{out.stem}.verify")
+    for file in reports:
+        file.replace(out.with_name(file.name))
+    replace_hashed(made, out)
     if report is not None:
-        write_report(report, out.parent, f"{out.stem}.verify")
         return
     for suffix in _SUFFIXES:
         out.with_name(out.stem + suffix).unlink(missing_ok=True)

@@ -9,6 +9,7 @@ its bits.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -44,6 +45,14 @@ class BlockQuantized:
 def quantizable(weight: NDArray[np.float32]) -> bool:
     """Whether whole blocks cover a row; where not, the tensor stays float32."""
     return weight.ndim == 2 and weight.shape[1] % BLOCK == 0
+
+
+def stored_otherwise(counts: Mapping[tuple[int, str], int]) -> str:
+    """A sentence on matrices of another kind than was asked for, their number by (columns, kind); "" for none."""
+    if not counts:
+        return ""
+    parts = (f"{n} with rows of {columns} as {kind}" for (columns, kind), n in sorted(counts.items()))
+    return f"Not every row divides into the blocks of the kind asked for, so stored otherwise: {', '.join(parts)}."
 
 
 def quantize_blocks(weight: NDArray[np.float32], bits: Literal[4, 8]) -> BlockQuantized:

@@ -45,11 +45,10 @@ def write_calibration(entry: Entry, calibration: Mapping[str, Any]) -> None:
         replace_text(entry.path / FACTS_FILE, json.dumps(facts, indent=2) + "\n")
         return
     set_gguf_strings(entry.path, {KEY: json.dumps(dict(calibration))})
-    refresh_hash(entry.path)
 
 
 def set_gguf_strings(file: Path, values: Mapping[str, str]) -> None:
-    """Set keys of a GGUF file to strings, written aside and renamed."""
+    """Set keys of a GGUF file to strings, written aside and renamed, and renew its hash where it has one."""
     try:
         import gguf
     except ImportError as error:
@@ -83,7 +82,7 @@ def set_gguf_strings(file: Path, values: Mapping[str, str]) -> None:
             shutil.copyfileobj(source, target, 1 << 20)
         read_header(aside)
         shutil.copymode(file, aside)
-        os.replace(aside, file)
+        replace_hashed(aside, file)
     finally:
         aside.unlink(missing_ok=True)
 
@@ -98,9 +97,13 @@ def _copy(source: IO[bytes], target: IO[bytes], start: int, end: int) -> None:
     target.write(source.read(end - start))
 
 
-def refresh_hash(file: Path) -> None:
-    """Renew FILE.sha256, as sha256sum writes it, where there is one."""
-    beside = file.with_name(file.name + ".sha256")
-    if not beside.is_file():
-        return
-    replace_text(beside, f"{sha256_of(file)}  {file.name}\n")
+def replace_hashed(made: Path, out: Path) -> None:
+    """`made` becomes `out`; OUT.sha256, as sha256sum writes it, is renewed where there is one.
+
+    It is hashed before either is touched: whatever interrupts that leaves both as they were.
+    """
+    beside = out.with_name(out.name + ".sha256")
+    text = f"{sha256_of(made)}  {out.name}\n" if beside.is_file() else None
+    os.replace(made, out)
+    if text is not None:
+        replace_text(beside, text)

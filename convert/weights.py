@@ -68,12 +68,14 @@ def read_slots(folder: Path) -> dict[str, TensorSlot]:
 
 
 def _weight_files(folder: Path) -> list[Path]:
-    """One file, or the shards that an index names; shards must lie in the folder itself."""
-    index = folder / "model.safetensors.index.json"
+    """One file where there is one, as transformers takes it first, or the shards that an index names.
+
+    Shards must lie in the folder itself.
+    """
+    single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
+    if single.exists():
+        return [single]
     if not index.exists():
-        single = folder / "model.safetensors"
-        if single.exists():
-            return [single]
         raise refused(folder, f"there is no model.safetensors, {other_weights(folder)}")
     weight_map = read_json(index).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:

@@ -65,7 +65,7 @@ def test_what_a_config_leaves_out_is_what_transformers_takes(model_type: str, tm
         ({"model_type": "mistral", "sliding_window": 256}, 256),
         ({"model_type": "mistral", "sliding_window": 100}, 100),
         ({"model_type": "qwen2", "sliding_window": 100, "use_sliding_window": False}, 256),
-        ({"model_type": "qwen2", "sliding_window": 100, "use_sliding_window": True}, 100),
+        ({"model_type": "qwen2", "sliding_window": 100, "use_sliding_window": True, "max_window_layers": 0}, 100),
         (
             {"model_type": "qwen2", "sliding_window": 9, "use_sliding_window": True, "layer_types": ["full_attention"]},
             256,
@@ -178,7 +178,8 @@ def without(name: str) -> Damage:
 
 
 def a_shard_too_few(folder: Path) -> None:
-    index = {"weight_map": {NORM: "model.safetensors", "x": "model-2.safetensors"}}
+    (folder / "model.safetensors").rename(folder / "model-1.safetensors")
+    index = {"weight_map": {NORM: "model-1.safetensors", "x": "model-2.safetensors"}}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
 
 
@@ -187,6 +188,7 @@ def only_a_pickle(folder: Path) -> None:
 
 
 def shard_outside(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
     index = {"weight_map": {NORM: "../other.safetensors"}}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
 
@@ -260,3 +262,37 @@ def test_a_missing_tensor_and_a_missing_folder_are_named(tmp_path: Path) -> None
     (tmp_path / "empty").mkdir()
     with pytest.raises(ModelError, match=r"config\.json: it cannot be read"):
         read_checkpoint(tmp_path / "empty")
+
+
+def test_one_file_counts_before_an_index_of_shards(tmp_path: Path) -> None:
+    """As in transformers: what is left of an older, larger checkpoint in the same folder is not read."""
+    folder = write_checkpoint(tmp_path)
+    index = {"weight_map": {NORM: "model-00001-of-00002.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert {slot.file.name for slot in read_checkpoint(folder).slots.values()} == {"model.safetensors"}
+
+
+def test_no_token_is_written_as_minus_one(tmp_path: Path) -> None:
+    config = read_checkpoint(write_checkpoint(tmp_path, bos_token_id=-1, eos_token_id=[-1, 2])).config
+    assert (config.bos, config.eos) == (None, (2,))
+
+
+@pytest.mark.parametrize("token", [-2, 448, 2**33, True, "</s>"])
+@pytest.mark.parametrize("key", ["bos_token_id", "eos_token_id"])
+def test_an_id_that_no_token_has_is_refused(key: str, token: object, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=rf"config\.json: {key} is .* no id of its 448 tokens"):
+        read_checkpoint(write_checkpoint(tmp_path, **{key: token}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "window"),
+    [
+        ({"max_window_layers": 2}, None),
+        ({"max_window_layers": 1}, 32),
+        ({"max_window_layers": 2, "layer_types": ["full_attention", "sliding_attention"]}, 32),
+        ({}, None),  # 28 of them, more than it has
+    ],
+)
+def test_a_window_counts_where_a_layer_has_it(changes: dict[str, object], window: int | None, tmp_path: Path) -> None:
+    shape = {"model_type": "qwen2", "head_dim": 16, "use_sliding_window": True, "sliding_window": 32}
+    assert read_checkpoint(write_checkpoint(tmp_path, **shape, **changes)).config.window == window

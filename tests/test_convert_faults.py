@@ -38,8 +38,11 @@ def config(**changes: Any) -> Damage:
 
 
 def index(name: str) -> Damage:
-    text = json.dumps({"weight_map": {"model.norm.weight": name}})
-    return lambda folder: (folder / "model.safetensors.index.json").write_text(text)
+    def damage(folder: Path) -> None:
+        (folder / "model.safetensors").unlink()
+        (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"model.norm.weight": name}}))
+
+    return damage
 
 
 def truncated(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,10 @@ from click.testing import CliRunner, Result
 
 from tests.checkpoints import write_checkpoint
 from toolace_edge.cli import cli
+from toolace_edge.convert import command, stamp
 from toolace_edge.model_facts import read_model_facts
+from toolace_edge.registry import find, verify
+from toolace_edge.store import sha256_of
 
 pytest.importorskip("onnx")
 pytest.importorskip("gguf")
@@ -129,3 +133,68 @@ def test_a_name_is_no_path(name: str, checkpoint: Path, tmp_path: Path) -> None:
     assert convert("gguf", checkpoint, out, "--kind", "f16", "--name", name).exit_code == 0
     assert len(names(out)) == 1
     assert names(tmp_path) == ["checkpoint", "out"]
+
+
+def test_what_is_printed_runs_what_was_made(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name that is known counts before a path, so the path must look like one."""
+    monkeypatch.chdir(tmp_path)
+    done = convert("onnx", checkpoint, "nano")
+    assert f"--model .{os.sep}nano ..." in done.stdout
+    for args in (("compare", checkpoint, "nano"), ("compare", "nano", checkpoint), ("calibrate", "nano", "data.jsonl")):
+        result = CliRunner().invoke(cli, ["convert", *map(str, args)])
+        assert result.exit_code == 2, result.output
+        assert f"Write .{os.sep}nano for what is here" in " ".join(result.stderr.split())
+
+
+def test_a_reader_that_is_gone_costs_no_conversion(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(*_args: object, **_options: object) -> None:
+        raise BrokenPipeError(32, "Broken pipe")
+
+    monkeypatch.setattr(command, "echo", gone)
+    for args in (("onnx", tmp_path / "m"), ("gguf", tmp_path / "m.gguf", "--kind", "f16")):
+        result = CliRunner().invoke(cli, ["convert", args[0], str(checkpoint), *map(str, args[1:]), "--no-verify"])
+        assert "Make room" not in result.output
+        assert Path(args[1]).exists()
+
+
+def test_an_interrupt_of_hashing_leaves_the_older_file_and_its_hash(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(_file: Path) -> str:
+        raise KeyboardInterrupt
+
+    out, beside = tmp_path / "m.gguf", tmp_path / "m.gguf.sha256"
+    assert convert("gguf", checkpoint, out, "--kind", "f16").exit_code == 0
+    beside.write_text(f"{sha256_of(out)}  m.gguf\n")
+    monkeypatch.setattr(stamp, "sha256_of", interrupted)
+    assert convert("gguf", checkpoint, out, "--kind", "f32").exit_code == 130
+    verify(find(out))
+    assert read_model_facts(out, "gguf").quantization == "F16"
+    monkeypatch.undo()
+    assert convert("gguf", checkpoint, out, "--kind", "f32").exit_code == 0
+    verify(find(out))
+    assert read_model_facts(out, "gguf").quantization == "F32"
+
+
+def test_kinds_by_tensor_are_held_to_the_names_before_any_work(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "data.jsonl").write_text("[]\n")  # read only when importance is measured
+    args = ("--kind", "Q4_0", "--imatrix", tmp_path / "data.jsonl", "--tensor-type", "ffn_dwn=Q8_0")
+    refused("No matrix of this model has 'ffn_dwn' in its name", "gguf", checkpoint, tmp_path / "m.gguf", *args)
+
+
+def test_rows_without_whole_blocks_are_said(tmp_path: Path) -> None:
+    source = write_checkpoint(tmp_path / "narrow", hidden_size=72, intermediate_size=96)
+    for precision, said in (("int8", True), ("int4", True), ("fp32", False)):
+        done = convert("onnx", source, tmp_path / precision, "--precision", precision)
+        assert done.exit_code == 0
+        assert ("stored otherwise: 11 with rows of 72 as fp32." in done.stderr) is said
+
+
+def test_a_card_in_another_encoding_is_read_as_far_as_it_goes(checkpoint: Path, tmp_path: Path) -> None:
+    (checkpoint / "README.md").write_bytes("---\nlicense: mit\n---\nvoilà".encode("latin-1"))
+    assert convert("gguf", checkpoint, tmp_path / "m.gguf", "--kind", "f16").exit_code == 0
+    assert read_model_facts(tmp_path / "m.gguf", "gguf").licence == "mit"

@@ -184,7 +184,7 @@ def test_tensors_may_have_kinds_of_their_own(whole: Path, tmp_path: Path) -> Non
     assert set(types.values()) == {"Q4_0"}
     assert stored_otherwise(file, "Q4_0", kinds) == ""
     with pytest.raises(InputError, match="attn_norm"):  # no matrix
-        choose_kinds(matrices(whole), [("attn_norm", "f16")])
+        choose_kinds([one.name for one in matrices(whole)], [("attn_norm", "f16")])
 
 
 def test_what_has_no_blocks_is_said_once(tmp_path: Path) -> None:

@@ -65,7 +65,10 @@ def bundled(root: Path | None = None) -> dict[str, Entry]:
 
 
 def find(model: str | os.PathLike[str] | None = None) -> Entry:
-    """The model of that name, bundled or in the store, or at that path. InputError where it is neither of these."""
+    """The model of that name, bundled or in the store, or at that path; a name counts before a path.
+
+    ModelError where there is none; InputError for what is neither a name nor a path.
+    """
     if not isinstance(model, str | os.PathLike | None):
         raise _no_model(model)
     known = bundled()
@@ -87,6 +90,22 @@ def find(model: str | os.PathLike[str] | None = None) -> Entry:
         f"No model is called {name!r:.200}, and no such file exists.",
         hint=f"Known models: {names}. A path to a model folder or a .gguf file works too.",
     )
+
+
+def path_only(path: Path) -> str:
+    """`path` as a text that `find` takes for no name: `./nano`."""
+    return str(path) if len(path.parts) > 1 else f".{os.sep}{path}"
+
+
+def check_clear(model: str) -> None:
+    """InputError where `model` is the name of one model and the path of another."""
+    path = Path(model)
+    known = model in bundled() or Store.default().holds(model)
+    if known and _exists(path, Path.exists) and not path.samefile(find(model).path):
+        raise InputError(
+            f"{model} is the name of a model, and of a file or folder here too.",
+            hint=f"Write {path_only(path)} for what is here; the other one is {find(model).path}.",
+        )
 
 
 def _exists(path: Path, kind: Callable[[Path], bool]) -> bool:
@@ -184,9 +203,10 @@ def open_model(
 
     entry = find(model)
     if entry.kind == "checkpoint":
+        form = f" --format {entry.manifest.format}" if entry.manifest and entry.manifest.format else ""
         raise ModelError(
             f"{entry.name} is a checkpoint, which no engine runs.",
-            hint=f"Convert it first: toolace-edge convert gguf {entry.path} {entry.name}.gguf --kind Q8_0",
+            hint=f"Convert it first: toolace-edge convert gguf {entry.path} {entry.name}.gguf --kind Q8_0{form}",
         )
     if entry.kind == "gguf":  # the ONNX engine checks the very bytes that it reads
         verify(entry, weights_sha256)
