@@ -17,7 +17,7 @@ from toolace_edge.tools import load_tools  # noqa: E402
 from toolace_edge.train.bank import Bank, draw, load_families, unwritten  # noqa: E402
 from toolace_edge.train.bank_format import read_families  # noqa: E402
 from toolace_edge.train.bank_types import Family  # noqa: E402
-from toolace_edge.train.examples import Example, example_from  # noqa: E402
+from toolace_edge.train.examples import Example, read_examples  # noqa: E402
 from toolace_edge.train.several import lower_start  # noqa: E402
 from toolace_edge.train.synth_values import ValueMaker  # noqa: E402
 
@@ -184,8 +184,8 @@ def test_lines_are_training_lines_and_the_same_again(tmp_path: Path) -> None:
     command = ["train", "lines", str(tmp_path / "loans.txt"), "--count", "60", "--no-call", "0.2"]
     result = CliRunner().invoke(cli, command)
     assert result.exit_code == 0, result.output
-    records = [json.loads(line) for line in result.stdout.splitlines()]
-    examples = [example_from(record) for record in records]
+    (tmp_path / "drawn.jsonl").write_text(result.stdout, encoding="utf-8")
+    examples = list(read_examples(tmp_path / "drawn.jsonl"))
     assert len({example.id for example in examples}) == 60
     assert 3 <= sum(not example.calls for example in examples) <= 25
     for example in examples:

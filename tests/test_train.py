@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import random
 from dataclasses import replace
@@ -14,7 +15,6 @@ jsonschema = pytest.importorskip("jsonschema")
 
 from tokenizers import Tokenizer  # noqa: E402
 
-from tests.tiny import tiny_tokenizer_json  # noqa: E402
 from toolace_edge.errors import EngineError, InputError  # noqa: E402
 from toolace_edge.formats.compact import SPECIAL_TOKENS, Compact  # noqa: E402
 from toolace_edge.messages import Message, Tool, ToolCall  # noqa: E402
@@ -23,7 +23,8 @@ from toolace_edge.train.augment import corrupt, restyle  # noqa: E402
 from toolace_edge.train.bank import Bank  # noqa: E402
 from toolace_edge.train.bank_format import read_families  # noqa: E402
 from toolace_edge.train.batches import PLANS, Sources, batches, collate  # noqa: E402
-from toolace_edge.train.examples import Example, example_from, read_examples  # noqa: E402
+from toolace_edge.train.batches import make_packer as rows_of  # noqa: E402
+from toolace_edge.train.examples import Example, read_examples  # noqa: E402
 from toolace_edge.train.grounding import is_grounded  # noqa: E402
 from toolace_edge.train.mean import write_mean  # noqa: E402
 from toolace_edge.train.model import (  # noqa: E402
@@ -249,10 +250,26 @@ def test_restyling_keeps_the_call_within_its_tool() -> None:
     rng = random.Random(2)
     call = ToolCall("get_weather", {"city": "Paris", "days": 2})
     for _ in range(100):
-        new = restyle(Example("x", (weather(),), (), (call,)), rng, keep_descriptions=0.5)
-        jsonschema.validate(dict(new.calls[0].arguments), dict(new.tools[0].parameters))
-        assert new.calls[0].name == new.tools[0].name
-        assert list(new.calls[0].arguments.values()) in (["Paris", 2], [2, "Paris"])
+        (new,) = restyle([weather()], rng, keep_descriptions=0.5)
+        again = new.call(call)
+        jsonschema.validate(dict(again.arguments), dict(new.tool.parameters))
+        assert again.name == new.tool.name
+        assert list(again.arguments.values()) in (["Paris", 2], [2, "Paris"])
+
+
+@pytest.mark.parametrize("names", [("userId", "user_id"), ("größe", "farbe"), ("user", "User"), ("a_b", "aB")])
+def test_restyling_swaps_no_values_whatever_the_names_are(names: tuple[str, str]) -> None:
+    rng = random.Random(3)
+    schema = {"type": "object", "properties": {name: {"type": "string"} for name in names}, "required": []}
+    tools = [Tool("getIt", "", schema), Tool("get_it", "", schema)]
+    for _ in range(100):
+        new, other = restyle(tools, rng, keep_descriptions=0.5)
+        assert new.tool.name != other.tool.name
+        assert len(new.tool.parameters["properties"]) == 2
+        arguments = new.call(ToolCall("getIt", dict.fromkeys(names, "") | {names[1]: "second"})).arguments
+        assert arguments[new.names[names[1]]] == "second"
+        assert list(arguments) == list(new.tool.parameters["properties"])
+        assert "größe" not in names or set(arguments) == set(names)
 
 
 def test_a_corrupted_draft_stays_within_the_tools() -> None:
@@ -366,7 +383,7 @@ def test_a_bad_line_is_named_by_its_number(tmp_path: Path) -> None:
         list(read_examples(path))
 
 
-def test_arguments_are_put_into_the_schema_s_order() -> None:
+def test_arguments_are_put_into_the_schema_s_order(tmp_path: Path) -> None:
     record = {
         "messages": [
             {"role": "user", "content": "x"},
@@ -378,11 +395,58 @@ def test_arguments_are_put_into_the_schema_s_order() -> None:
         ],
         "tools": [{"function": {"name": "f", "parameters": {"type": "object", "properties": {"a": {}, "b": {}}}}}],
     }
-    assert list(example_from(record).calls[0].arguments) == ["a", "b"]
+    (tmp_path / "d.jsonl").write_text(json.dumps(record), encoding="utf-8")
+    (example,) = read_examples(tmp_path / "d.jsonl")
+    assert list(example.calls[0].arguments) == ["a", "b"]
+
+
+def test_what_the_runtime_reads_is_read_and_what_it_refuses_has_a_number(tmp_path: Path) -> None:
+    """A mark of the byte order, blank lines, gzip by its content, bare functions, tools without properties."""
+    turns = [{"role": "user", "content": "stop"}, {"role": "assistant", "tool_calls": [{"name": "stop"}]}]
+    texts = [json.dumps({"messages": turns, "tools": [{"name": "stop", **more}]})
+             for more in ({}, {"parameters": {"type": "object"}})]  # fmt: skip
+    (tmp_path / "d.jsonl").write_bytes(gzip.compress(("\ufeff" + "\n\n".join(texts)).encode()))
+    examples = list(read_examples(tmp_path / "d.jsonl"))
+    assert [example.source for example in examples] == ["all", "all"]
+    assert all(example.tools[0].parameters["properties"] == {} for example in examples)
+    endless = {"name": "stop", "parameters": {"properties": {"a": {"$ref": "#"}}}}
+    (tmp_path / "d.jsonl").write_text(texts[0] + "\n" + json.dumps({"messages": turns, "tools": [endless]}))
+    with pytest.raises(InputError, match=r"line 2: .*refers to itself"):
+        list(read_examples(tmp_path / "d.jsonl"))
+
+
+def _file_of(tmp_path: Path, source: str, count: int = 6) -> Path:
+    """Lines of that source with ids 0, 1 ..., whose tool takes nothing."""
+    turns = [{"role": "user", "content": "stop it"}, {"role": "assistant", "tool_calls": [{"name": "stop"}]}]
+    lines = [{"id": str(i), "source": source, "messages": turns, "tools": [{"name": "stop"}]} for i in range(count)]
+    file = tmp_path / "d.jsonl"
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    return file
+
+
+@pytest.mark.parametrize("source", ["user", "bank", "snips"])
+def test_lines_of_any_source_are_learned(
+    source: str, tokenizer: Tokenizer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    packer = rows_of(Sources(_file_of(tmp_path, source)), tokenizer)
+    assert packer.found().source == source
+    assert f"6 lines, learned {source} 6; left out: none" in capsys.readouterr().err
+    packer.rng.seed(1)
+    assert packer.row(Mix(length=256, bank=0, own=0, synth=0.2)).answers > 0
+
+
+def test_where_no_line_is_left_the_reason_is_said(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    (tmp_path / "ids.txt").write_text("7\n", encoding="utf-8")
+    sources = Sources(_file_of(tmp_path, "user"), only=tmp_path / "ids.txt")
+    with pytest.raises(InputError, match="no line to learn from: 6 not among the wanted ids"):
+        rows_of(sources, tokenizer)
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    with pytest.raises(InputError, match="no line to learn from"):
+        next(batches(sources, tmp_path / "tokenizer.json", 0, range(2), 2, PLANS["base"]))
 
 
 def test_when_the_process_that_draws_rows_dies_the_training_does_too(tmp_path: Path) -> None:
-    (tmp_path / "tokenizer.json").write_text(tiny_tokenizer_json(), encoding="utf-8")
+    (tmp_path / "tokenizer.json").write_text("none", encoding="utf-8")
     plan = PLANS["base"]
     stream = batches(Sources(tmp_path / "no.jsonl"), tmp_path / "tokenizer.json", 0, range(2), 2, plan)
     with pytest.raises(EngineError, match="exit code 1"):

@@ -9,32 +9,38 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from toolace_edge.messages import Tool, ToolCall
 
-from .examples import Example, name_words, ordered
+from .examples import name_words, ordered
 
 
-def restyle(example: Example, rng: random.Random, *, keep_descriptions: float) -> Example:
-    """The same line with some names in another case style and each description kept with the given probability."""
-    tools: list[Tool] = []
-    names: dict[str, str] = {}
-    keys: dict[str, dict[str, str]] = {}
-    for tool in example.tools:
-        new, renamed = _restyle_tool(tool, rng, keep_descriptions)
-        if new.name in names.values():
+@dataclass(frozen=True, slots=True)
+class Restyled:
+    """A tool as a row shows it; `names` are its arguments' new names by their old ones."""
+
+    tool: Tool
+    names: Mapping[str, str]
+
+    def call(self, call: ToolCall) -> ToolCall:
+        """A call of the old tool in the new names, and in their order."""
+        arguments = {self.names.get(key, key): value for key, value in call.arguments.items()}
+        return ToolCall(self.tool.name, ordered(arguments, self.tool))
+
+
+def restyle(tools: Sequence[Tool], rng: random.Random, *, keep_descriptions: float) -> list[Restyled]:
+    """The same tools, some of their names in another case style, each description kept with the given probability."""
+    restyled: list[Restyled] = []
+    taken = {tool.name for tool in tools}
+    for tool in tools:
+        new, names = _restyle_tool(tool, rng, keep_descriptions)
+        if new.name != tool.name and new.name in taken:
             new = Tool(tool.name, new.description, new.parameters)
-        names[tool.name], keys[tool.name] = new.name, renamed
-        tools.append(new)
-    by_name = {tool.name: tool for tool in tools}
-    calls = []
-    for call in example.calls:
-        renamed = keys.get(call.name, {})
-        arguments = {renamed.get(key, key): value for key, value in call.arguments.items()}
-        name = names.get(call.name, call.name)
-        calls.append(ToolCall(name, ordered(arguments, by_name.get(name))))
-    return Example(example.source, tuple(tools), example.messages, tuple(calls))
+        taken.add(new.name)
+        restyled.append(Restyled(new, names))
+    return restyled
 
 
 def _restyle_tool(tool: Tool, rng: random.Random, keep: float) -> tuple[Tool, dict[str, str]]:
@@ -44,9 +50,11 @@ def _restyle_tool(tool: Tool, rng: random.Random, keep: float) -> tuple[Tool, di
     items = list(tool.parameters.get("properties", {}).items())
     if rng.random() < 0.3:
         rng.shuffle(items)
+    taken = {key for key, _ in items}
     for key, schema in items:
         new = _styled(key, style) if rename else key
-        new = key if new in properties or not new else new
+        new = key if new in taken or not new else new
+        taken.add(new)
         renamed[key] = new
         properties[new] = schema if rng.random() < keep else _bare(schema)
     required = [renamed[key] for key in tool.parameters.get("required", ()) if key in renamed]
@@ -65,6 +73,8 @@ def _shorter(text: str) -> str:
 
 
 def _styled(name: str, style: str) -> str:
+    if not name.isascii():  # its words cannot be told apart by case
+        return name
     words = [word.lower() for word in name_words(name)]
     if style == "snake":
         return "_".join(words)

@@ -8,17 +8,18 @@ from __future__ import annotations
 import multiprocessing
 import random
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from queue import Empty, Full
 from typing import Any
 
+import click
 import numpy as np
 from tokenizers import Tokenizer
 
-from toolace_edge.errors import EngineError
+from toolace_edge.errors import EngineError, InputError
 
 from .api_tools import ApiTools, read_apis
 from .bank import Bank, load_families
@@ -38,6 +39,7 @@ SHARES = {
     "star": 3, "tm4": 2, "sgd": 24, "metatool": 4, "clinc_oos": 3, "banking77": 1, "composed": 9, "composed_same": 8,
     "drafted": 45,
 }  # fmt: skip
+OTHER_SHARE = 9  # of a source with another name: a user's own lines, those of `train lines`
 # Short rows first, few tools, names more than descriptions: copying is learned there. (until, mixes in turn)
 CURRICULUM = (
     (0.30, (Mix(length=256, synth=0.55, lone_tool=0.6, distractors=1, keep_descriptions=0.4, read=0.2),)),
@@ -84,13 +86,7 @@ class Sources:
 
 
 def make_packer(sources: Sources, tokenizer: Tokenizer) -> Packer:
-    pools: dict[str, list[Example]] = defaultdict(list)
-    only = None if sources.only is None else set(read_ids(sources.only))
-    for example in read_examples(sources.data):
-        if only is not None and example.id not in only:
-            continue
-        if len(example.request) < 1200 and len(example.messages) < 16 and is_grounded(example):
-            pools[example.source].append(example)
+    pools = _pools(sources)
     rng = random.Random(0)
     apis = spare = None
     seen = {tool.name for example in (read_examples(sources.dev) if sources.dev else ()) for tool in example.tools}
@@ -102,7 +98,37 @@ def make_packer(sources: Sources, tokenizer: Tokenizer) -> Packer:
     # A model's own drafts are few and dear: the lines that have one come again as a source of their own.
     pools["drafted"] = [example for pool in pools.values() for example in pool if example.request in drafts]
     bank = Bank(load_families(), synth.values, seen)
-    return Packer(Renderer(tokenizer), pools, SHARES, synth, rng, bank, drafts, spare)
+    shares = {name: SHARES.get(name, OTHER_SHARE) for name in pools}
+    return Packer(Renderer(tokenizer), pools, shares, synth, rng, bank, drafts, spare)
+
+
+def _pools(sources: Sources) -> dict[str, list[Example]]:
+    """The lines to learn by their source; what was read and left out is said. InputError where none is left."""
+    pools: dict[str, list[Example]] = defaultdict(list)
+    left_out: Counter[str] = Counter()
+    only = None if sources.only is None else set(read_ids(sources.only))
+    for example in read_examples(sources.data):
+        why = _left_out(example, only)
+        if why is None:
+            pools[example.source].append(example)
+        else:
+            left_out[why] += 1
+    read = sum(map(len, pools.values())) + left_out.total()
+    why_not = ", ".join(f"{count} {why}" for why, count in left_out.items())
+    if not pools:
+        raise InputError(f"{sources.data} holds no line to learn from: {why_not}.")
+    counts = ", ".join(f"{name} {len(pool)}" for name, pool in sorted(pools.items()))
+    click.echo(f"{sources.data}: {read} lines, learned {counts}; left out: {why_not or 'none'}", err=True)
+    return pools
+
+
+def _left_out(example: Example, only: set[str] | None) -> str | None:
+    """Why a line is not learned; None where it is."""
+    if only is not None and example.id not in only:
+        return "not among the wanted ids"
+    if len(example.request) >= 1200 or len(example.messages) >= 16:
+        return "too long"
+    return None if is_grounded(example) else "with texts in their calls that nobody said"
 
 
 def _free_text(pools: Mapping[str, Sequence[Example]]) -> tuple[list[str], list[str], list[str]]:
@@ -118,11 +144,25 @@ def _free_text(pools: Mapping[str, Sequence[Example]]) -> tuple[list[str], list[
                     words.update(w.lower() for w in re.findall(r"[A-Za-z][a-z]{2,}", name))
             for call in example.calls:
                 phrases.update(v for v in call.arguments.values() if isinstance(v, str) and 0 < len(v) < 40)
-    return sorted(words), sorted(p for p in phrases if p.strip() == p and "\n" not in p), sorted(lexicon)
+    said = sorted(p for p in phrases if p.strip() == p and "\n" not in p)
+    # Lines whose tools take nothing say no words of their own.
+    return sorted(words) or ["name"], said or ["as it is"], sorted(lexicon) or ["it"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Refused:
+    """Why no rows can be drawn: an InputError on its way to the process that trains."""
+
+    message: str
+    hint: str
 
 
 def _produce(queue: Any, sources: Sources, tokenizer: Path, seed: int, steps: range, total: int, plan: Plan) -> None:
-    packer = make_packer(sources, Tokenizer.from_file(str(tokenizer)))
+    try:
+        packer = make_packer(sources, Tokenizer.from_file(str(tokenizer)))
+    except InputError as error:  # a sentence for the user, which the training says
+        queue.put(_Refused(str(error), error.hint))
+        return
     for step in steps:
         packer.rng.seed(f"{seed}/{step}")
         mix = plan.mix_at(step, total)
@@ -163,10 +203,15 @@ def batches(sources: Sources, tokenizer: Path, seed: int, steps: range, total: i
 
 
 def _taken(queue: Any, process: Any) -> Any:
-    """The next batch; EngineError where the process that draws them has ended: its own error stands above."""
+    """The next batch. InputError where none can be drawn; EngineError where the process that draws them has ended: its
+    own error stands above.
+    """
     while True:
         try:
-            return queue.get(timeout=5)
+            found = queue.get(timeout=5)
+            if isinstance(found, _Refused):
+                raise InputError(found.message, hint=found.hint or None)
+            return found
         except Empty:
             if not process.is_alive():
                 raise EngineError(f"The process that draws the rows ended (exit code {process.exitcode}).") from None

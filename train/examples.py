@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import gzip
-import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from toolace_edge.errors import DataError, InputError
+from toolace_edge import examples as data_files
+from toolace_edge.errors import DataError
 from toolace_edge.messages import Message, Tool, ToolCall
+from toolace_edge.validate import check
 
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 
@@ -39,48 +39,31 @@ class Example:
 
 
 def read_examples(path: Path) -> Iterator[Example]:
-    """Reads the JSONL form of the OpenAI / TRL tool-calling data, gzip or plain.
+    """The lines of a file as the runtime reads them, their tools as it shows them.
 
-    Raises DataError with the line number.
+    Raises DataError with the line number, for tools that the runtime refuses too.
     """
-    with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, 1):
-            try:
-                yield example_from(json.loads(line), str(number))
-            except InputError as error:
-                raise DataError(str(path), number, f"not a training line ({error})") from error
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
-                raise DataError(str(path), number, f"not a training line ({type(error).__name__}: {error})") from error
+    for line in data_files.read_examples(path):
+        if line.refused is not None:
+            raise DataError(str(path), line.line, f"{line.refused}.")
+        yield of_line(line)
 
 
-def example_from(record: Mapping[str, Any], number: str = "") -> Example:
-    """One parsed line; without an id of its own its `number` is that.
+def of_line(line: data_files.Example) -> Example:
+    """A line as training has it: arguments in the order of the tool's properties, as a grammar writes them."""
+    by_name = {tool.name: tool for tool in line.tools}
+    messages = tuple(replace(one, calls=_ordered_calls(one.calls, by_name)) for one in line.messages)
+    return Example(line.group, line.tools, messages, _ordered_calls(line.gold, by_name), line.id)
 
-    Arguments are put into the order of the tool's properties, in which a grammar writes them.
-    """
-    tools = tuple(_tool(entry["function"]) for entry in record["tools"])
-    by_name = {tool.name: tool for tool in tools}
-    messages = tuple(_message(entry, by_name) for entry in record["messages"])
-    if not messages or messages[-1].role != "assistant":
-        raise ValueError("the last message must be the assistant's answer")
-    name = str(record.get("id", number))
-    return Example(record.get("source", "user"), tools, messages[:-1], messages[-1].calls, name)
+
+def _ordered_calls(calls: Sequence[ToolCall], by_name: Mapping[str, Tool]) -> tuple[ToolCall, ...]:
+    return tuple(replace(call, arguments=ordered(call.arguments, by_name.get(call.name))) for call in calls)
 
 
 def as_openai(tool: Tool) -> dict[str, Any]:
     """A tool as OpenAI's lines and servers have it."""
     function = {"name": tool.name, "description": tool.description, "parameters": dict(tool.parameters)}
     return {"type": "function", "function": function}
-
-
-def _tool(function: Mapping[str, Any]) -> Tool:
-    return Tool(function["name"], function.get("description") or "", function["parameters"])
-
-
-def _message(entry: Mapping[str, Any], by_name: Mapping[str, Tool]) -> Message:
-    message = Message.of(entry)
-    calls = (replace(call, arguments=ordered(call.arguments, by_name.get(call.name))) for call in message.calls)
-    return replace(message, calls=tuple(calls))
 
 
 def ordered(arguments: Mapping[str, Any], tool: Tool | None) -> dict[str, Any]:
@@ -92,14 +75,19 @@ def in_schema_order(value: Any, schema: Any) -> Any:
     """`value` with the keys of its objects in the order of the schema's properties, as a grammar has them written."""
     if not isinstance(schema, Mapping):
         return value
+    if "anyOf" in schema:  # the order is that of the alternative which the value obeys
+        return in_schema_order(value, next((arm for arm in schema["anyOf"] if not check(arm, value)), None))
     if isinstance(value, list):
-        return [in_schema_order(item, schema.get("items")) for item in value]
+        heads = schema.get("prefixItems") or ()
+        parts = (heads[i] if i < len(heads) else schema.get("items") for i in range(len(value)))
+        return [in_schema_order(item, part) for item, part in zip(value, parts, strict=True)]
     if not isinstance(value, Mapping):
         return value
     properties = schema.get("properties") or {}
     place = {name: i for i, name in enumerate(properties)}
     names = sorted(value, key=lambda name: place.get(name, len(place)))
-    return {name: in_schema_order(value[name], properties.get(name)) for name in names}
+    free = schema.get("additionalProperties")
+    return {name: in_schema_order(value[name], properties.get(name, free)) for name in names}
 
 
 def name_words(name: str) -> list[str]:

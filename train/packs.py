@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 
 from toolace_edge.messages import Message, Tool, ToolCall
 
-from .augment import corrupt, restyle
+from .augment import Restyled, corrupt, restyle
 from .bank import Bank
 from .bank_types import Family
 from .chatter import chatter
-from .examples import Example, flat_name, ordered
+from .examples import Example, flat_name
 from .history import exchange
 from .made import Made
 from .own_tools import OwnTools
@@ -76,12 +76,12 @@ class Scene:
     examples: list[Example]
     made: list[Made]
     families: list[Family] = field(default_factory=list)
-    rename: Mapping[str, tuple[Tool, Tool]] = field(default_factory=dict)
+    rename: Mapping[str, Restyled] = field(default_factory=dict)
 
     @property
     def shown(self) -> list[Tool]:
         """The tools as the row writes them."""
-        return [self.rename[tool.name][0] for tool in self.tools]
+        return [self.rename[tool.name].tool for tool in self.tools]
 
 
 @dataclass(slots=True)
@@ -149,10 +149,9 @@ class Packer:
             said = " ".join(message.content for one in scene.examples for message in one.messages)
             scene.tools = self.spare.add(scene.tools, said, mix.spare_most)
         self.rng.shuffle(scene.tools)
-        plain = Example("", tuple(scene.tools), (), ())
-        shown = restyle(plain, self.rng, keep_descriptions=mix.keep_descriptions).tools
-        scene.rename = {old.name: (new, old) for old, new in zip(scene.tools, shown, strict=True)}
-        head = self.renderer.tools(shown)
+        shown = restyle(scene.tools, self.rng, keep_descriptions=mix.keep_descriptions)
+        scene.rename = {old.name: new for old, new in zip(scene.tools, shown, strict=True)}
+        head = self.renderer.tools(scene.shown)
         if len(head.ids) > room * 0.8:
             return None
         branches: list[Piece] = []
@@ -213,7 +212,8 @@ class Packer:
         tools = self._needed(anchor) if self.rng.random() < mix.lone_tool else self._cut(anchor, mix)
         tools = tools or list(anchor.tools[: max(1, mix.distractors)])
         examples = [anchor]
-        for tool in self.rng.choices(tools, k=self.rng.randint(0, 4)):
+        count = self.rng.randint(0, 4)
+        for tool in self.rng.choices(tools, k=count if tools else 0):  # a line may have no tools
             more = self.callers.get(tool.name)
             other = self.rng.choice(more) if more else anchor
             if other is not anchor and tool in other.tools:
@@ -356,30 +356,11 @@ def _by_tool(pools: Mapping[str, Sequence[Example]]) -> dict[str, list[Example]]
     return callers
 
 
-def _renamed(calls: Sequence[ToolCall], rename: Mapping[str, tuple[Tool, Tool]]) -> tuple[ToolCall, ...] | None:
+def _renamed(calls: Sequence[ToolCall], rename: Mapping[str, Restyled]) -> tuple[ToolCall, ...] | None:
     """The calls in the names and the order that the row shows; None where a tool is not shown."""
-    renamed = []
-    for call in calls:
-        if call.name not in rename:
-            return None
-        new, old = rename[call.name]
-        names = dict(zip(old.parameters["properties"], _paired(old, new), strict=True))
-        arguments = {names.get(key, key): value for key, value in call.arguments.items()}
-        renamed.append(ToolCall(new.name, ordered(arguments, new)))
-    return tuple(renamed)
-
-
-def _paired(old: Tool, new: Tool) -> list[str]:
-    """New names in the order of the old properties. Restyling may have shuffled them: pair by schema identity."""
-    left = list(new.parameters["properties"].items())
-    names = []
-    for key in old.parameters["properties"]:
-        flat = flat_name(key)
-        found = next((i for i, (name, _) in enumerate(left) if name == key), None)
-        if found is None:
-            found = next((i for i, (name, _) in enumerate(left) if flat_name(name) == flat), 0)
-        names.append(left.pop(found)[0])
-    return names
+    if any(call.name not in rename for call in calls):
+        return None
+    return tuple(rename[call.name].call(call) for call in calls)
 
 
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
