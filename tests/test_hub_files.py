@@ -113,3 +113,9 @@ def test_the_last_part_of_a_listed_name_is_enough() -> None:
     assert parse_reference("toolace-8b:Q8_0") == ("Team-ACE/ToolACE-8B", "Q8_0")
     assert parse_reference("https://huggingface.co/a/b") == ("a/b", None)
     assert known("nobody/ToolACE-8B") is None
+
+
+def test_a_file_that_no_engine_would_open_is_not_offered() -> None:
+    assert names(pick("x-Q8_0.gguf", "x-Q4_0.GGUF")) == {"x-Q8_0.gguf"}
+    with pytest.raises(InputError, match="rename it"):
+        pick("x-Q4_0.GGUF", "README.md")

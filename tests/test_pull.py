@@ -17,6 +17,7 @@ from click.testing import CliRunner, Result
 from toolace_edge import registry
 from toolace_edge.cli import cli
 from toolace_edge.errors import InputError
+from toolace_edge.model_facts import read_facts
 from toolace_edge.pull import parse_reference
 from toolace_edge.store import Store
 
@@ -300,6 +301,7 @@ def test_a_repository_of_safetensors_becomes_a_checkpoint_to_convert(hub: Hub) -
     assert (entry.kind, entry.manifest.format, entry.manifest.licence) == ("checkpoint", "toolace", "apache-2.0")
     message = CliRunner().invoke(cli, ["run", "hello", "--model", entry.name]).stderr
     assert "which no engine runs" in message
+    assert "--kind Q8_0 --format toolace" in message
 
 
 def test_a_model_folder_of_ours_is_pulled_as_it_runs(hub: Hub) -> None:
@@ -309,6 +311,57 @@ def test_a_model_folder_of_ours_is_pulled_as_it_runs(hub: Hub) -> None:
     facts = pulled("a/mine")
     assert (facts["name"], facts["kind"], facts["format"]) == ("mine", "onnx", "compact")
     assert {file.name for file in Path(facts["path"]).iterdir()} == {*onnx_files(), "README.md"}
+
+
+def two_precisions() -> dict[str, bytes]:
+    """A repository with the same model twice, each in a folder of its own."""
+    from .test_store import onnx_files
+
+    named = {folder: onnx_files(precision=folder) for folder in ("int8", "int4")}
+    return {f"{folder}/{name}": content for folder, files in named.items() for name, content in files.items()}
+
+
+def test_another_precision_under_a_name_that_is_taken_is_not_here_already(hub: Hub) -> None:
+    hub.repositories["a/mine"] = Repository(two_precisions())
+    pulled("a/mine:int8", "--name", "small")
+    assert pulled("a/mine:int8", "--name", "small")["fetched"] is False
+    assert "is in the store already" in refused(2, "a/mine:int4", "--name", "small")
+    assert read_facts(registry.find("small").path)["precision"] == "int8"
+
+
+def test_offline_a_model_is_named_as_it_is_online(hub: Hub) -> None:
+    hub.repositories["a/mine"] = Repository(two_precisions())
+    hub.repositories[REPO] = Repository({"sub/tiny-f16.gguf": MODEL, "tiny-Q8_0.gguf": OTHER})
+    names = {wanted: pulled(wanted)["name"] for wanted in ("a/mine:int8", "a/mine:int4", f"{REPO}:FP16")}
+    names[f"{REPO}:sub/tiny-f16.gguf"] = names[f"{REPO}:F16"] = names[REPO] = names[f"{REPO}:FP16"]
+    seen = len(hub.requests)
+    for wanted, name in names.items():
+        assert pulled(wanted, "--offline")["name"] == name
+    for wanted in ("a/mine", "a/mine:onnx"):
+        assert "is in the store as mine-int4, mine-int8" in refused(2, wanted, "--offline")
+        assert pulled(wanted, "--offline", "--name", "mine-int8")["name"] == "mine-int8"
+    assert "is in the store as mine-int4, not as other" in refused(2, "a/mine:int4", "--offline", "--name", "other")
+    assert len(hub.requests) == seen
+
+
+def test_a_format_that_is_given_is_noted_of_what_is_here_already(hub: Hub) -> None:
+    hub.repositories[REPO] = Repository({"tiny.Q8_0.gguf": MODEL})
+    name = pulled(REPO)["name"]
+    for options in (("--format", "hermes"), ("--format", "toolace", "--offline")):
+        facts = pulled(REPO, *options)
+        assert (facts["fetched"], facts["format"]) == (False, options[1])
+        assert Store.default().read(name).format == options[1]
+        assert pulled(REPO)["format"] == options[1]
+
+
+def test_an_address_to_clone_is_an_address(hub: Hub) -> None:
+    hub.repositories[REPO] = Repository({"tiny.Q8_0.gguf": MODEL})
+    assert pulled(f"https://huggingface.co/{REPO}.git")["name"] == "Tiny-1B-Q8_0"
+
+
+@pytest.mark.parametrize("reference", ["owner/a--b", "owner/repo-", "owner/repo.", "owner/" + "x" * 100])
+def test_a_name_that_no_repository_has_is_a_sentence(reference: str, hub: Hub) -> None:
+    assert "cannot be the name of a repository" in refused(2, reference)
 
 
 def test_several_ggufs_are_listed_and_chosen_by_kind_or_file(hub: Hub) -> None:

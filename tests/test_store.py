@@ -323,3 +323,14 @@ def test_a_file_that_does_not_say_is_called_by_most_of_its_bytes(tmp_path: Path)
     (tmp_path / "x.gguf").write_bytes(gguf())
     facts = read_model_facts(tmp_path / "x.gguf", "gguf")
     assert (facts.architecture, facts.quantization, facts.n_ctx, facts.format) == ("llama", "F32", None, None)
+
+
+@pytest.mark.parametrize("link", [False, True])
+def test_a_file_is_held_to_the_hash_beside_it(store: Store, file: Path, link: bool) -> None:
+    beside = file.with_name(f"{file.name}.sha256")
+    beside.write_text(f"{'0' * 64}  {file.name}\n")
+    with pytest.raises(ModelError, match="its SHA-256 is not the one in tiny-Q4_K_M"):
+        store.add(file, link=link)
+    assert store.names() == []
+    beside.write_text(f"{hashlib.sha256(MODEL).hexdigest().upper()}  {file.name}\n")
+    assert store.add(file, link=link).name == "tiny-Q4_K_M"

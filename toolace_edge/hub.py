@@ -143,6 +143,10 @@ def _in_our_words(repo: str, revision: str | None) -> Iterator[None]:
     errors, requests = _import("huggingface_hub.errors"), _import("requests")
     try:
         yield
+    except errors.HFValidationError as error:
+        raise InputError(
+            f"{repo} cannot be the name of a repository.", hint="Write OWNER/REPO as the hub's page has it."
+        ) from error
     except errors.OfflineModeIsEnabled as error:
         raise _unreachable(repo, "huggingface_hub is in offline mode") from error
     except errors.RevisionNotFoundError as error:

@@ -71,7 +71,7 @@ def choose(repo: str, files: Sequence[HubFile], wanted: str | None = None) -> Ch
     if wanted is None:
         found = runnable or checkpoint
     else:
-        found = [one for one in runnable + checkpoint if _is_wanted(one, wanted)]
+        found = [one for one in runnable + checkpoint if is_wanted(one, wanted)]
     if len(found) == 1:
         return found[0]
     if found:
@@ -85,11 +85,14 @@ def choose(repo: str, files: Sequence[HubFile], wanted: str | None = None) -> Ch
 
 
 def _ggufs(files: Sequence[HubFile]) -> list[Choice]:
-    """One model a file; not the parts of a split model, nor what goes along with a model."""
+    """One model a file; not the parts of a split model, nor what goes along with a model.
+
+    Nor `.GGUF` in capitals: an engine is chosen by the suffix, so the file could be kept and not be opened.
+    """
     return [
         Choice("gguf", (file,), _folder(file.path), quantization_of(file.path))
         for file in files
-        if file.path.lower().endswith(".gguf")
+        if file.path.endswith(".gguf")
         and not _PART.search(PurePosixPath(file.path).stem)
         and not PurePosixPath(file.path).name.lower().startswith(("mmproj", "imatrix"))
     ]
@@ -115,7 +118,8 @@ def _checkpoint(files: Sequence[HubFile]) -> list[Choice]:
     return [Choice("checkpoint", tuple(inside))] if weights and names & {"config.json", "adapter_config.json"} else []
 
 
-def _is_wanted(choice: Choice, wanted: str) -> bool:
+def is_wanted(choice: Choice, wanted: str) -> bool:
+    """Whether `wanted`, a file, a quantization, a folder or a kind, names it."""
     if choice.kind == "gguf":
         return wanted == choice.files[0].path or _kind(wanted) == choice.quantization
     return wanted.lower() == choice.kind or (choice.folder != "" and wanted == choice.folder)
@@ -139,6 +143,8 @@ def _example(choices: Sequence[Choice]) -> str:
 def _why_not(files: Sequence[HubFile]) -> str:
     if any(_PART.search(PurePosixPath(file.path).stem) and file.path.endswith(".gguf") for file in files):
         return "its .gguf is split into parts; join them (llama-gguf-split --merge) and `models add` the result"
+    if any(file.path.lower().endswith(".gguf") for file in files):
+        return "its .GGUF files are not called .gguf; download one, rename it, and `models add` it"
     if any(file.path.endswith(".onnx") for file in files):
         return "its ONNX files were not written by `toolace-edge convert onnx`, and the engine runs no others"
     if any(_matches(file, _PICKLES) for file in files):

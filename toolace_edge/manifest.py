@@ -2,6 +2,7 @@
 
     {"manifest": 1, "name": str, "kind": "gguf" | "onnx" | "checkpoint", "format": str | null, "licence": str | null,
      "source": "hf:OWNER/REPO" | a path, "revision": commit | null, "added": UTC, "link": path | null,
+     "folder": of the repository, "" its top,
      "files": [{"path": relative, "size_bytes": int, "sha256": 64 hex digits}, ...]}
 
 A person may have edited it, so nothing in it is believed before it is checked.
@@ -39,7 +40,10 @@ class StoredFile:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """A model of the store. `link` is set where its files stay where they were; `added` is ISO 8601 in UTC."""
+    """A model of the store. `link` is set where its files stay where they were; `added` is ISO 8601 in UTC.
+
+    `folder` is where in its repository the files lay: one may hold a model in several precisions.
+    """
 
     name: str
     kind: Kind
@@ -50,6 +54,7 @@ class Manifest:
     revision: str | None
     added: str
     link: str | None
+    folder: str = ""
 
     @property
     def size_bytes(self) -> int:
@@ -125,6 +130,7 @@ def _checked(facts: Any, name: str) -> Manifest:
         revision=_text(facts, "revision"),
         added=_text(facts, "added") or "",
         link=_text(facts, "link"),
+        folder=_text(facts, "folder") or "",
     )
 
 

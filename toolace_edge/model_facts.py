@@ -75,6 +75,17 @@ def read_hashes(folder: Path) -> dict[str, str]:
     return {name: str(value) for name, value in hashes.items()}
 
 
+def hash_beside(file: Path) -> str | None:
+    """What FILE.sha256 says of a .gguf file, as `sha256sum` writes it; None where there is none."""
+    beside = file.with_name(file.name + ".sha256")
+    if not beside.is_file():
+        return None
+    words = beside.read_text("utf-8", "replace").split()
+    if not words:
+        raise ModelError(f"{beside} is empty; it should hold the SHA-256 of {file.name}.")
+    return words[0].lower()
+
+
 def model_files(path: Path, kind: Kind) -> tuple[str, ...]:
     """Names of the files that make up the gguf or onnx model at `path`, its card and licence included."""
     if kind == "gguf":

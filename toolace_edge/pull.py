@@ -11,6 +11,7 @@ import re
 import shutil
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from toolace_edge import hub
@@ -18,7 +19,7 @@ from toolace_edge.catalogue import known
 from toolace_edge.errors import InputError, MissingDependency, ModelError
 from toolace_edge.formats import NAMES
 from toolace_edge.hub import Listing
-from toolace_edge.hub_files import Choice, choose, quantization_of
+from toolace_edge.hub_files import Choice, HubFile, choose, is_wanted, quantization_of
 from toolace_edge.manifest import Manifest, name_from
 from toolace_edge.model_facts import ModelFacts, examine, read_model_facts
 from toolace_edge.store import Store, utc_now
@@ -47,13 +48,13 @@ def pull(
     if format_name is not None and format_name not in NAMES:
         raise InputError(f"There is no format {format_name!r}.", hint=f"Formats are {', '.join(NAMES)}.")
     if offline or hub.is_offline():
-        return _stored(store, repo, wanted, revision), False
+        return _in_format(store, _stored(store, repo, wanted, revision, name), format_name), False
     listing = hub.list_repo(repo, revision)
     choice = choose(repo, listing.files, wanted)
     name = name or _name_for(repo, choice)
     here = _already_there(store, name, listing, choice, reserved)
     if here is not None and here.revision == listing.commit:
-        return here, False
+        return _in_format(store, here, format_name), False
     say(f"{repo} at {listing.commit[:12]}: {len(choice.files)} files, {choice.size_bytes / 1e9:.2f} GB")
     with _download_folder(store, listing, choice) as folder:
         files = tuple(hub.fetch(listing, file, folder, say) for file in choice.files)
@@ -68,6 +69,7 @@ def pull(
             revision=listing.commit,
             added=utc_now(),
             link=None,
+            folder=choice.folder,
         )
         _move_in(store, folder / choice.folder, manifest, replace=here is not None)
         shutil.rmtree(folder, ignore_errors=True)
@@ -77,6 +79,7 @@ def pull(
 def parse_reference(reference: str) -> tuple[str, str | None]:
     """(repository, what of it): with or without the hub's address, or by the last part of a name in the catalogue."""
     repo, colon, wanted = _ADDRESS.sub("", reference.strip()).partition(":")
+    repo = repo.removesuffix(".git")  # of an address to clone
     listed = known(repo)
     if "/" not in repo and listed is not None:
         repo = listed.repo
@@ -88,22 +91,54 @@ def parse_reference(reference: str) -> tuple[str, str | None]:
     return repo, wanted or None
 
 
-def _stored(store: Store, repo: str, wanted: str | None, revision: str | None) -> Manifest:
-    """The model of that repository that is in the store already; ModelError says that it is missing."""
-    for name in store.names():
-        with suppress(ModelError):  # one that is damaged is not the one
-            manifest = store.read(name)
-            names = {manifest.kind, *(file.path for file in manifest.files)}
-            names |= {quantization_of(file) or "" for file in tuple(names)}
-            wanted_one = wanted is None or PurePosixPath(wanted).name.upper() in map(str.upper, names)
-            if manifest.source == f"hf:{repo}" and wanted_one and revision in (None, manifest.revision):
-                return manifest
+def _stored(store: Store, repo: str, wanted: str | None, revision: str | None, name: str | None) -> Manifest:
+    """The model of that repository that is in the store already, called `name` if that is given.
+
+    InputError where there are several; ModelError says that it is missing.
+    """
+    here = [one for one in _of_repository(store, repo) if revision in (None, one.revision)]
+    if wanted is None:  # as in a repository, a checkpoint counts only where nothing runs as it is
+        found = [one for one in here if one.kind != "checkpoint"] or here
+    else:
+        found = [one for one in here if is_wanted(_choice_of(one), wanted)]
+    named = [one for one in found if name in (None, one.name)]
     what = f"{repo}{f':{wanted}' if wanted else ''}{f' at {revision}' if revision else ''}"
+    names = ", ".join(one.name for one in found)
+    if len(named) == 1:
+        return named[0]
+    if named:
+        raise InputError(f"{what} is in the store as {names}.", hint="Say which with --name, or by its file or kind.")
+    if found:
+        raise InputError(f"{what} is in the store as {names}, not as {name}.", hint="Leave --name away.")
     begun = "; a download of it was begun and is not whole" if _downloads(store, repo).exists() else ""
     raise ModelError(
         f"{what} is not in the store {store.root}, and offline nothing is fetched{begun}.",
         hint="Pull it without --offline and HF_HUB_OFFLINE, or bring the file here and `models add` it.",
     )
+
+
+def _of_repository(store: Store, repo: str) -> Iterator[Manifest]:
+    for name in store.names():
+        with suppress(ModelError):  # one that is damaged is not the one
+            manifest = store.read(name)
+            if manifest.source == f"hf:{repo}":
+                yield manifest
+
+
+def _choice_of(manifest: Manifest) -> Choice:
+    """What was chosen of the repository when it was pulled."""
+    files = tuple(HubFile(str(PurePosixPath(manifest.folder, file.path))) for file in manifest.files)
+    quantization = quantization_of(files[0].path) if manifest.kind == "gguf" else None
+    return Choice(manifest.kind, files, manifest.folder, quantization)
+
+
+def _in_format(store: Store, manifest: Manifest, format_name: str | None) -> Manifest:
+    """The same model, noted to write calls as `format_name` where that is given and another."""
+    if format_name in (None, manifest.format):
+        return manifest
+    noted = replace(manifest, format=format_name)
+    store.note(noted)
+    return noted
 
 
 def _name_for(repo: str, choice: Choice) -> str:
@@ -125,7 +160,8 @@ def _already_there(
         manifest = store.read(name)
         names = {PurePosixPath(file.path).name for file in choice.files}
         same_file = choice.kind != "gguf" or {file.path for file in manifest.files} == names
-        if (manifest.source, manifest.kind) == (f"hf:{listing.repo}", choice.kind) and same_file:
+        found = (manifest.source, manifest.kind, manifest.folder)
+        if found == (f"hf:{listing.repo}", choice.kind, choice.folder) and same_file:
             return manifest
     store.check_free(name, reserved)
     return None

@@ -23,7 +23,7 @@ from toolace_edge.errors import InputError, ModelError
 from toolace_edge.formats import ASK, NAMES
 from toolace_edge.manifest import Kind, Manifest
 from toolace_edge.messages import Tool
-from toolace_edge.model_facts import FACTS_FILE, read_hashes, read_model_facts
+from toolace_edge.model_facts import FACTS_FILE, hash_beside, read_hashes, read_model_facts
 from toolace_edge.store import Store, sha256_of
 
 if TYPE_CHECKING:
@@ -141,13 +141,8 @@ def _folder_entry(folder: Path) -> Entry:
 
 
 def _gguf_entry(file: Path, name: str) -> Entry:
-    beside = file.with_name(file.name + ".sha256")
-    if not beside.is_file():
-        return Entry(name, file, "gguf", {})
-    words = beside.read_text("utf-8", "replace").split()
-    if not words:
-        raise ModelError(f"{beside} is empty; it should hold the SHA-256 of {file.name}.")
-    return Entry(name, file, "gguf", {file: words[0]})
+    sha256 = hash_beside(file)
+    return Entry(name, file, "gguf", {} if sha256 is None else {file: sha256})
 
 
 def verify(entry: Entry, sha256: Callable[[Path], str] = sha256_of) -> None:

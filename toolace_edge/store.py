@@ -25,6 +25,7 @@ from toolace_edge.errors import InputError, ModelError
 from toolace_edge.formats import NAMES
 from toolace_edge.manifest import (
     FILE_NAME,
+    Kind,
     Manifest,
     StoredFile,
     check_name,
@@ -33,7 +34,7 @@ from toolace_edge.manifest import (
     name_from,
     read_manifest,
 )
-from toolace_edge.model_facts import examine, model_files
+from toolace_edge.model_facts import examine, hash_beside, model_files
 from toolace_edge.paths import data_dir
 
 _BLOCK_BYTES = 1 << 20
@@ -117,6 +118,7 @@ class Store:
         beside = path.parent if facts.kind == "gguf" else path
         with self.aside() as folder:
             files = self._take(beside, model_files(path, facts.kind), None if link else folder / "model", progress)
+            _check_hash(path, facts.kind, files[0])
             manifest = Manifest(
                 name=name,
                 kind=facts.kind,
@@ -172,6 +174,15 @@ class Store:
         if old is not None:
             shutil.rmtree(old, ignore_errors=True)
 
+    def note(self, manifest: Manifest) -> None:
+        """What is known of a model that is here, renewed by one rename."""
+        part = self.root / manifest.name / f".{uuid.uuid4().hex}.part"
+        try:
+            part.write_text(manifest.to_json(), encoding="utf-8")
+            part.replace(part.with_name(FILE_NAME))
+        finally:
+            part.unlink(missing_ok=True)
+
     def check_room(self, size_bytes: int) -> None:
         """ModelError where the disk has no room for so much more."""
         free = shutil.disk_usage(self.root).free
@@ -220,6 +231,16 @@ def _read(file: Path, target: Path | None, progress: Progress) -> StoredFile:
             size_bytes += len(block)
             progress(len(block))
     return StoredFile(file.name, size_bytes, digest.hexdigest())
+
+
+def _check_hash(path: Path, kind: Kind, read: StoredFile) -> None:
+    """ModelError where a .gguf is not the file that its .sha256 was made of; a folder was examined already."""
+    expected = hash_beside(path) if kind == "gguf" else None
+    if expected is not None and expected != read.sha256:
+        raise ModelError(
+            f"{path} is damaged or was changed: its SHA-256 is not the one in {path.name}.sha256.",
+            hint="Convert or download it again.",
+        )
 
 
 def _name_of(path: Path) -> str:
