@@ -54,7 +54,7 @@ def convert_onnx(
     `exporter` is one of EXPORTERS, `precision` one of its; our int8 and int4 are of weights, in blocks of 32; fp16 is
     only stored so. `n_ctx` is the checkpoint's own unless given. `base` is the base's folder where `source` is an
     adapter and names none here; `say` gets what should be known of the result. Our own graph takes the memory of a
-    layer, and is the same bytes for the same checkpoint.
+    layer, then that of the result as it is opened, and is the same bytes for the same checkpoint.
     """
     if precision not in EXPORTERS[exporter]:
         raise ValueError(f"precision is {precision!r}, not one of {', '.join(EXPORTERS[exporter])}")

@@ -129,3 +129,17 @@ def test_logits_that_the_disk_has_no_room_for_are_left_out(tmp_path: Path) -> No
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert (tmp_path / "logits").stat().st_size == 20_000
+
+
+@pytest.mark.slow
+def test_an_adapter_is_compared_with_its_base(data: Path, tmp_path: Path) -> None:
+    from tests.test_lora import Q, factors, write_adapter
+
+    base = write_checkpoint(tmp_path / "base", tie_word_embeddings=False)
+    adapter, model = write_adapter(tmp_path / "adapter", "somebody/else", factors(Q)), tmp_path / "m"
+    assert convert("onnx", adapter, model, "--base", base, "--precision", "fp32", "--no-verify").exit_code == 0
+    assert "--base FOLDER" in convert("compare", adapter, model, "--data", data).stderr
+    done = convert("compare", adapter, model, "--base", base, "--data", data, "--json")
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["models"][0]["agreement"] == 1.0
+    assert convert("compare", model, model, "--base", base, "--data", data).exit_code == 2
