@@ -269,3 +269,12 @@ def test_an_unknown_format_and_an_unknown_choice_are_named() -> None:
     assert ToolChoice.of("f") == ToolChoice("named", "f")
     assert ToolChoice.of(("named", "none")) == ToolChoice("named", "none") != ToolChoice.of("none")
     assert ToolChoice.of(("named", "f")) == ToolChoice("named", "f")
+
+
+def test_hermes_may_say_something_before_it_calls() -> None:
+    hermes, calls = formats.get("hermes"), (ToolCall("ping", {}), ToolCall("ping", {}))
+    answer = "I'll look it up.\n" + text_of(hermes.render_answer(calls, ""))
+    assert hermes.parse([PING], answer) == (calls, "I'll look it up.")
+    assert text_of(hermes.render_answer(calls, "I'll look it up.")) == answer
+    words = "A call begins with <tool_call>\n and goes on.<|im_end|>"
+    assert hermes.parse([PING], words) == ((), words.removesuffix("<|im_end|>"))

@@ -346,3 +346,25 @@ def test_numbers_are_written_as_jsonschema_allows(bounds: dict[str, Any]) -> Non
         valid = not list(jsonschema.Draft202012Validator(schema).iter_errors(json.loads(literal)))
         assert held <= valid, literal  # fewer decimals may be written than are valid, and never more
         assert held or not valid or literal in ("-0", "0.0") or "multipleOf" in bounds, literal
+
+
+@pytest.mark.parametrize("name", ["hermes", "hermes in gguf"])
+def test_words_may_stand_before_hermes_calls_and_what_follows_them_is_held(name: str) -> None:
+    timer = tool({"type": "integer", "minimum": 0, "maximum": 9})
+    tok, fmt = tokenizer(name), formats.get("hermes")
+    begun = tok.tokenize_str("Let me see <b>.\n<tool_call>", parse_special=True)
+    for seed in range(10):
+        matcher = compile_grammar([timer], fmt, "auto", SMALL, tok)
+        assert matcher.consume_tokens(begun), matcher.get_error()
+        written, rng = [*begun], random.Random(seed)
+        while not matcher.is_stopped():
+            mask = np.unpackbits(np.frombuffer(matcher.compute_bitmask(), np.uint8), bitorder="little")
+            token = int(rng.choice(np.flatnonzero(mask)))
+            assert matcher.consume_tokens([token]), matcher.get_error()
+            written.append(token)
+        calls, text = fmt.parse([timer], tok.decode_bytes(written))
+        assert text == "Let me see <b>."
+        assert calls
+        assert all(0 <= call.arguments["v"] <= 9 for call in calls)
+    required = compile_grammar([timer], fmt, "required", SMALL, tok)
+    assert required.validate_tokens(begun) == 0

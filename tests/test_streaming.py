@@ -55,7 +55,8 @@ def test_a_string_that_holds_a_call_is_one_string(name: str) -> None:
     call = ToolCall("note", {"text": f"'\"\\{inner}}}])"})
     answer = text_of(fmt.render_answer([call], ""))
     assert followed(name, answer, 1) == [("note", call.arguments)]
-    assert said(name, text_of(fmt.render_answer((), f"I might write {inner}")), 3) == f"I might write {inner}"
+    if name != "hermes":  # whose tags are calls wherever they stand
+        assert said(name, text_of(fmt.render_answer((), f"I might write {inner}")), 3) == f"I might write {inner}"
 
 
 def test_fragments_come_while_the_call_is_written() -> None:
@@ -82,3 +83,15 @@ def test_text_comes_while_it_is_written_and_its_end_token_never() -> None:
     assert stream.feed(b"xt|>") == []
     assert stream.feed(b"Hi <|en") == [Said("Hi ")]
     assert stream.feed(b"tity <|end|>") == [Said("<|entity ")]
+
+
+@pytest.mark.parametrize("step", [1, 2, 3, 7, 100])
+def test_words_before_a_call_are_told_as_words(step: int) -> None:
+    fmt = formats.get("hermes")
+    calls = [ToolCall("f", {"a": "<tool_call>"}), ToolCall("g", {})]
+    stream, data = CallStream(fmt), text_of(fmt.render_answer(calls, "Let me see.\n<tool")).encode()
+    parts = [part for start in range(0, len(data), step) for part in stream.feed(data[start : start + step])]
+    kinds = [type(part) for part in parts]
+    assert "".join(part.text for part in parts if isinstance(part, Said)) == "Let me see.\n<tool"
+    assert [part.name for part in parts if isinstance(part, Begun)] == ["f", "g"]
+    assert kinds.index(Begun) > max(i for i, kind in enumerate(kinds) if kind is Said)

@@ -306,7 +306,7 @@ class Agent:
                 if tell is not None:
                     tell(ResultReady(number, index, results[-1]))
         finally:
-            self.messages.append(Message("assistant", calls=tuple(calls)))
+            self.messages.append(Message("assistant", answer.text, tuple(calls)))
             said = [result.content for result in results]
             said += ["Error: the program stopped before this ran."] * (len(calls) - len(results))
             self.messages += [Message("tool", text, call_id=call.id) for call, text in zip(calls, said, strict=True)]

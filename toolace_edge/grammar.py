@@ -21,6 +21,7 @@ __all__ = ["Limits", "ToolChoice", "bound_schema", "check_tool", "compile_gramma
 MAX_GRAMMAR = 4_000_000  # characters of Lark; a thousand tools of ten parameters are about one million
 
 _TAG = re.compile(r'^(tag_\w+: )"(<[^"<>]+>)"$', re.MULTILINE)
+_SUFFIX = re.compile(r'^(\w+)\[suffix="(<[^"<>]+>)"\]: (/.+/)$', re.MULTILINE)
 _CACHE_SIZE = 32
 _cache: OrderedDict[tuple[int, str], tuple[LLTokenizer, LLMatcher]] = OrderedDict()
 _cache_lock = threading.Lock()
@@ -88,7 +89,14 @@ def _compile(lark: str, tokenizer: LLTokenizer) -> LLMatcher:
 
 
 def _with_control_tags(lark: str, tokenizer: LLTokenizer) -> str:
-    """Tags that are control tokens in this vocabulary become references to them."""
+    """Tags that are control tokens in this vocabulary become references to them; so do those that end a text."""
+
+    def ended(rule: re.Match[str]) -> str:
+        if not _is_control(rule[2], tokenizer):
+            return rule[0]
+        return f"{rule[1]}: {rule[1].upper()} {rule[2]}\n{rule[1].upper()}: {rule[3]}"
+
+    lark = _SUFFIX.sub(ended, lark)
     return _TAG.sub(lambda rule: f"{rule[1]}{rule[2]}" if _is_control(rule[2], tokenizer) else rule[0], lark)
 
 

@@ -342,7 +342,7 @@ class Run:
 
     @property
     def text(self) -> str:
-        """What the model said last; empty where it ended with a call."""
+        """What the model said last; empty where it called, and said nothing before."""
         return self.steps[-1].answer.text if self.steps else ""
 
     @property

@@ -112,7 +112,8 @@ class Format(Protocol):
     def lark(self, tools: Sequence[Tool], choice: ToolChoice, limits: Limits) -> str:
         """The llguidance grammar of one answer, end token included. SchemaError where a schema cannot be held.
 
-        A rule `tag_NAME: "<tag>"` stands for a tag that is a control token in some vocabularies and text in others.
+        A rule `tag_NAME: "<tag>"` stands for a tag that is a control token in some vocabularies and text in others, and
+        `NAME[suffix="<tag>"]: /.../` for a text that such a tag ends.
         """
 
     def parse(self, tools: Sequence[Tool], answer: str | bytes) -> tuple[tuple[ToolCall, ...], str]:

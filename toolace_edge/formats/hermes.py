@@ -3,7 +3,7 @@
 The prompt is that of Qwen's chat template. Here the tools stand behind the system message, so a prompt's prefix is
 stable for the same tools and the same system message. The tags are ordinary tokens in tokenizer.json, but count as
 control tokens in a GGUF file; the grammar has a rule for each, see `Format.lark`, and in a prompt only the template's
-own count (engines/tags.py). An answer that calls begins with `<`.
+own count (engines/tags.py). An answer that calls begins with `<`, or with words before its first tag.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from toolace_edge.formats import answers
 from toolace_edge.formats.base import Limits, Piece, Rendered, ToolChoice
 from toolace_edge.formats.bounds import bound_schema
 from toolace_edge.formats.toolace import REFINE_REQUEST
-from toolace_edge.formats.values import SPACED_JSON, Rules, lark_string, quote, sequence
+from toolace_edge.formats.values import SPACED_JSON, Rules, lark_string, quote
 from toolace_edge.messages import Message, Tool, ToolCall
 
 TOOLS_HEAD = (
@@ -82,23 +82,38 @@ class Hermes:
 
     def lark(self, tools: Sequence[Tool], choice: ToolChoice, limits: Limits) -> str:
         rules = Rules(SPACED_JSON, limits)
-        calls = []
+        bodies = []
         for path, tool in choice.select(tools):
             arguments = rules.value(bound_schema(tool.parameters, limits, path))
             opening = lark_string(f'\n{{"name": {quote(tool.name)}, "arguments": ')
-            calls.append(rules.rule(f'tag_open {opening} {arguments} "}}\\n" tag_close'))
-        alternatives = []
-        if calls:
-            alternatives.append(sequence(lark_string("\n"), calls, limits.max_calls))
+            bodies.append(rules.rule(f'{opening} {arguments} "}}\\n" tag_close'))
+        lines: list[str] = []
+        alternatives: list[str] = []
+        if bodies:
+            body = rules.rule(" | ".join(bodies))
+            lines += ['tag_open: "<tool_call>"', 'tag_close: "</tool_call>"']
+            more = f'("\\n" tag_open {body}){{0,{limits.max_calls - 1}}}' if limits.max_calls > 1 else ""
+            alternatives.append(f"tag_open {body} {more}")
         if choice.allows_text:
             alternatives.append(answers.text_rule(rules, not_first="<"))
-        start = f"start: ({' | '.join(alternatives)}) {self.end}"
-        return rules.text([start, 'tag_open: "<tool_call>"', 'tag_close: "</tool_call>"'] if calls else [start])
+            if bodies and limits.max_text:  # words, and then calls: "Let me look that up."
+                lines.append(f'said[suffix="<tool_call>"]: /[^<](?s:.){{0,{limits.max_text - 1}}}/')
+                alternatives.append(f"said {body} {more}")
+        return rules.text([f"start: ({' | '.join(alternatives)}) {self.end}", *lines])
 
     def parse(self, tools: Sequence[Tool], answer: str | bytes) -> tuple[tuple[ToolCall, ...], str]:
         whole = answers.decoded(answer).removesuffix("\n").removesuffix(self.end)
-        if not whole.startswith(OPENING):
+        begin = whole.find(OPENING)
+        if begin < 0:
             return (), whole
+        try:
+            return self._calls(whole[begin:]), whole[:begin].removesuffix("\n")
+        except FormatError:
+            if begin:  # words about tags
+                return (), whole
+            raise
+
+    def _calls(self, whole: str) -> tuple[ToolCall, ...]:
         calls, at = [], 0
         while at < len(whole):
             if not whole.startswith(OPENING, at):
@@ -109,7 +124,7 @@ class Hermes:
             at += len(CLOSING)
             at += whole.startswith("\n", at)
             calls.append(call)
-        return tuple(calls), ""
+        return tuple(calls)
 
 
 def _with_tags(text: str) -> list[Piece]:

@@ -23,7 +23,7 @@ class _Form:
     """How a format's calls look: what an answer that calls begins with; a call up to its arguments, its name a group.
 
     `inside` is how many brackets that opening leaves open. `json`: the arguments are JSON as they stand. `text` is what
-    stands before the text of an answer that has one.
+    stands before the text of an answer that has one. `mixed`: calls may follow words.
     """
 
     start: bytes
@@ -31,6 +31,7 @@ class _Form:
     inside: int
     json: bool
     text: bytes = b""
+    mixed: bool = False
 
 
 _FORMS = {
@@ -38,7 +39,11 @@ _FORMS = {
         b"<|call|>", re.compile(rb'<\|call\|>\{"name":' + _JSON_NAME + rb',"arguments":\Z'), 0, True, b"<|text|>"
     ),
     "hermes": _Form(
-        b"<tool_call>", re.compile(rb'<tool_call>\n\{"name": ' + _JSON_NAME + rb', "arguments": \Z'), 0, True
+        b"<tool_call>",
+        re.compile(rb'<tool_call>\n\{"name": ' + _JSON_NAME + rb', "arguments": \Z'),
+        0,
+        json=True,
+        mixed=True,
     ),
     "toolace": _Form(b"[", re.compile(rb"(?:\[|, )([^\s()\[\]{},='\"]+)\(\Z"), 1, False),
 }
@@ -107,6 +112,11 @@ class CallStream:
         if self._calls is None:
             so_far, start = bytes(self._outside), self._form.start
             self._calls = None if so_far != start and start.startswith(so_far) else so_far == start
+        elif self._form.mixed and not self._calls and self._outside.endswith(self._form.start):
+            said = bytes(self._outside[: -len(self._form.start)]).removesuffix(b"\n")
+            if text := self._decode(said):
+                found.append(Said(text))
+            self._calls, self._outside[:] = True, self._form.start
         opening = self._form.opening.search(self._outside) if self._calls else None
         if opening is not None:
             self._index += 1
@@ -148,7 +158,10 @@ class CallStream:
         if len(data) < len(mark):
             return
         data, self._before_text = data.removeprefix(mark), b""
-        kept = next(n for n in range(len(self._end_token), -1, -1) if data.endswith(self._end_token[:n]))
+        marks = [self._end_token]
+        if self._form.mixed:
+            marks += [self._form.start, b"\n" + self._form.start]
+        kept = max(next(n for n in range(len(mark), -1, -1) if data.endswith(mark[:n])) for mark in marks)
         self._outside[:] = data[len(data) - kept :]
         if text := self._decode(data[: len(data) - kept]):
             found.append(Said(text))
