@@ -334,3 +334,14 @@ def test_a_file_is_held_to_the_hash_beside_it(store: Store, file: Path, link: bo
     assert store.names() == []
     beside.write_text(f"{hashlib.sha256(MODEL).hexdigest().upper()}  {file.name}\n")
     assert store.add(file, link=link).name == "tiny-Q4_K_M"
+
+
+def test_a_name_is_held_letter_by_letter_where_the_disk_does_not_tell_cases_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(tmp_path)
+    (tmp_path / "my-model").mkdir()
+    (tmp_path / "My-Model").symlink_to(tmp_path / "my-model")  # what such a disk finds, and does not list
+    monkeypatch.setattr(Store, "names", lambda _: ["my-model"])
+    assert store.holds("my-model")
+    assert not store.holds("My-Model")

@@ -67,7 +67,8 @@ class Store:
             raise ModelError(f"The model store {self.root} cannot be read ({error.strerror}).", hint="") from error
 
     def holds(self, name: str) -> bool:
-        return is_name(name) and (self.root / name).is_dir()
+        """Whether a model is called so, letter by letter: some disks would find it by another case of them, too."""
+        return is_name(name) and (self.root / name).is_dir() and name in self.names()
 
     def read(self, name: str) -> Manifest:
         """The manifest of a model; ModelError where it is damaged."""
