@@ -147,6 +147,22 @@ def test_what_is_chosen_and_when_it_ends_are_the_recipes(
     assert [entry["chosen"] for entry in log(files)] == chosen
 
 
+def test_lines_drawn_blindly_are_as_many_as_the_model_chose_and_stay(tmp_path: Path) -> None:
+    files, pupil = files_of(tmp_path), Pupil()
+    run(files, pupil, selection="random", most=4)
+    chosen = [entry["chosen"] for entry in log(files)]
+    by_model: set[str] = set()
+    for number, count in enumerate(chosen):
+        place = files["out"] / f"round-{number}"
+        records = [json.loads(text) for text in (place / "samples.jsonl").read_text().splitlines()[1:]]
+        right = {record["id"]: sum(sample["right"] for sample in record["samples"]) for record in records}
+        by_model |= {name for name, k in right.items() if 0 < k < 4}
+        ids = set((place / "ids.txt").read_text().split())
+        assert len(ids) == count == len(by_model)
+        assert number == 0 or ids >= set((files["out"] / f"round-{number - 1}" / "ids.txt").read_text().split())
+    assert len(chosen) > 2
+
+
 def test_drafts_are_the_chosen_lines_first_answers(tmp_path: Path) -> None:
     files, pupil = files_of(tmp_path), Pupil()
     run(files, pupil, most=2)
@@ -227,7 +243,8 @@ def test_lines_are_checked_before_any_work(tmp_path: Path) -> None:
         ("[rounds]\nk = 1", "the least is 2"),
         ("[rounds]\nsolved = 0.6\nhopeless = 0.4", "no room"),
         ("[nano]\nsteps = 5", "compact"),
-        ("[nano]\nwidth = 200", "multiple of 128"),
+        ("[nano]\nwidth = 256", "nano.width is no key"),  # the base has one
+        ("[training]\nbatch = 5\nmicro_batch = 2", "multiple of training.micro_batch"),
         ('[nano]\n[lora]\n[rendering]\nformat = "compact"', "neither"),
         ('[endpoint]\nurl = "http://x/v1"', "needs model, deploy"),
         ("[lora]\nmerge = false", "lora.merge must be true"),
@@ -254,11 +271,12 @@ def recording_launcher(tmp_path: Path) -> tuple[list[str], Path]:
 def test_a_model_of_our_own_is_trained_by_train_model(tmp_path: Path) -> None:
     command, said = recording_launcher(tmp_path)
     learner = RecipeLearner(RoundsRecipe(nano=Nano(steps=7), launch=Launch(command)))
-    made = learner.train(tmp_path / "base", Lessons(tmp_path / "d", tmp_path / "ids", None), tmp_path)
+    made = learner.train(tmp_path / "base", Lessons(tmp_path / "d", tmp_path / "ids", None, tmp_path / "v"), tmp_path)
     assert made == tmp_path / "training" / "hf"
     told = json.loads(said.read_text())
     assert told[:5] == ["-m", "toolace_edge.train", "model", "--steps", "7"]
     assert told[told.index("--only") + 1] == str(tmp_path / "ids")
+    assert told[told.index("--dev") + 1] == str(tmp_path / "v")  # whose tools are not to be learned
     from toolace_edge.train.command import model
 
     flags = {flag for parameter in model.params for flag in parameter.opts}

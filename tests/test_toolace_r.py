@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from click.testing import CliRunner
 from toolace_edge.errors import EngineError, InputError
 from toolace_edge.examples import Example, read_examples
 from toolace_edge.messages import Message, Tool, ToolCall
+from toolace_edge.train import sample_command
 from toolace_edge.train.check import examine
 from toolace_edge.train.command import train
 from toolace_edge.train.endpoint import EndpointAnswerer
@@ -85,6 +87,93 @@ def test_another_question_does_not_go_on_in_the_same_file(tmp_path: Path) -> Non
         sample(Digits(), lines(3), 4, tmp_path / "s.jsonl", ABOUT)
 
 
+@pytest.mark.parametrize("text", ["my notes", "my notes\nand more", '{"id": 1}\n{"id": 2}', "\n", "[1]\n"])
+def test_a_file_that_holds_no_samples_is_left_as_it_is(text: str, tmp_path: Path) -> None:
+    file = tmp_path / "notes.txt"
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(InputError, match="holds no samples"):
+        sample(Digits(), lines(3), 2, file, ABOUT)
+    assert file.read_text(encoding="utf-8") == text
+    with pytest.raises(InputError, match="holds no samples"):
+        list(read_records(file))
+
+
+def test_a_header_that_a_kill_cut_is_written_again(tmp_path: Path) -> None:
+    whole, cut = tmp_path / "whole.jsonl", tmp_path / "new" / "cut.jsonl"
+    sample(Digits(), lines(3), 2, whole, ABOUT)
+    cut.parent.mkdir()
+    cut.write_bytes(whole.read_bytes()[:20])
+    sample(Digits(), lines(3), 2, cut, ABOUT)
+    assert cut.read_bytes() == whole.read_bytes()
+
+
+def test_samples_of_other_data_or_of_another_model_are_not_gone_on_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, model, out = tmp_path / "d.jsonl", tmp_path / "m.gguf", tmp_path / "s.jsonl"
+    data.write_text(line("add 3", [{"name": "add", "arguments": {"a": 3}}]), encoding="utf-8")
+    model.write_bytes(b"GGUF one")
+    monkeypatch.setattr(sample_command, "open_model", lambda _: contextlib.nullcontext())
+    monkeypatch.setattr(sample_command, "LocalAnswerer", lambda *_: Same())
+    asked = ["sample", "--data", str(data), "--model", str(model), "--out", str(out)]
+    assert CliRunner().invoke(train, asked).exit_code == 0
+    before = out.read_bytes()
+    assert CliRunner().invoke(train, asked).exit_code == 0
+    model.write_bytes(b"GGUF two")
+    assert "another model_sha256" in str(CliRunner().invoke(train, asked).exception)
+    model.write_bytes(b"GGUF one")
+    data.write_text(line("add 4", [{"name": "add", "arguments": {"a": 4}}]), encoding="utf-8")
+    assert "another data_sha256" in str(CliRunner().invoke(train, asked).exception)
+    assert out.read_bytes() == before
+
+
+class Same:
+    """Calls nothing."""
+
+    at_once = 1
+
+    def answers(self, example: Example, k: int) -> list[Calls | None]:
+        return [()] * k
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda rows: [*rows, rows[-1]], "the id '3' comes twice"),
+        (lambda rows: [*rows[:-1], {**rows[-1], "samples": rows[-1]["samples"][:1]}], "1 answers, and 2 to the lines"),
+        (lambda rows: [*rows[:-1], {**rows[-1], "samples": []}], "no answers"),
+        (lambda rows: [*rows, {"id": "x"}], "line 6: not the samples of a line"),
+    ],
+)
+def test_what_cannot_be_chosen_from_is_named_by_its_line(change: Any, says: str, tmp_path: Path) -> None:
+    file = tmp_path / "s.jsonl"
+    sample(Digits(), lines(4), 2, file, ABOUT)
+    head, *rows = map(json.loads, file.read_text().splitlines())
+    file.write_text("".join(json.dumps(row) + "\n" for row in (head, *change(rows))))
+    with pytest.raises(InputError, match=says):
+        list(read_records(file))
+    file.write_text(file.read_text()[:-9])
+    with pytest.raises(InputError, match="is finished by the same command"):
+        raise_with_hint(file)
+
+
+def raise_with_hint(file: Path) -> None:
+    try:
+        list(read_records(file))
+    except InputError as error:
+        raise InputError(f"{error} {error.hint}") from error
+
+
+def test_drafts_and_ids_that_are_none_are_sentences(tmp_path: Path) -> None:
+    (tmp_path / "b").write_bytes(b"\xff\xfe\x00")
+    for read in (read_ids, lambda path: read_drafts(path, "id")):
+        with pytest.raises(InputError, match="not UTF-8"):
+            read(tmp_path / "b")
+    (tmp_path / "d").write_text('{"id": "1", "request": "r", "calls": [{"name": "f", "arguments": null}]}\n')
+    with pytest.raises(InputError, match="line 1: not a draft"):
+        read_drafts(tmp_path / "d", "id")
+
+
 def test_the_selection_is_what_lies_between_and_a_share_of_the_rest() -> None:
     got = select(records(), solved=0, hopeless=0)
     assert got.histogram == (1, 4, 6, 4, 1)
@@ -117,6 +206,8 @@ def test_right_drafts_are_kept_up_to_their_share() -> None:
 
 class _Server(BaseHTTPRequestHandler):
     failures = 0
+    cuts = 0  # replies that end before their length
+    refuses: ClassVar[tuple[str, ...]] = ()  # requests that begin so
     most = 0
     now = 0
     lock = threading.Lock()
@@ -140,7 +231,12 @@ class _Server(BaseHTTPRequestHandler):
         ).encode()
         with cls.lock:
             cls.now -= 1
-        self.send_response(503 if fail else 401 if self.headers["Authorization"] == "Bearer bad" else 200)
+            cut = cls.cuts > 0
+            cls.cuts -= cut
+        refuse = body["messages"][-1]["content"].startswith(cls.refuses)
+        bad = self.headers["Authorization"] == "Bearer bad"
+        self.send_response(503 if fail else 401 if bad else 400 if refuse else 200)
+        self.send_header("Content-Length", str(len(reply) + 9 * cut))
         self.end_headers()
         self.wfile.write(reply)
 
@@ -150,6 +246,7 @@ class _Server(BaseHTTPRequestHandler):
 @pytest.fixture
 def url() -> Iterator[str]:
     _Server.failures, _Server.most, _Server.bodies = 0, 0, []
+    _Server.cuts, _Server.refuses = 0, ()
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Server)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}/v1"
@@ -175,6 +272,29 @@ def test_a_server_that_refuses_is_a_sentence(url: str) -> None:
         EndpointAnswerer(url, "m", key="bad").answers(lines(1)[0], 1)
     with pytest.raises(EngineError, match="cannot be asked"):
         EndpointAnswerer("http://127.0.0.1:9", "m", tries=2, wait_s=0).answers(lines(1)[0], 1)
+
+
+def test_a_line_that_a_server_refuses_has_no_answer(
+    url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _Server.refuses = ("add 5",)
+    answerer = EndpointAnswerer(url, "m", at_once=3)
+    sample(answerer, lines(8), 2, tmp_path / "s.jsonl", ABOUT)
+    got = list(read_records(tmp_path / "s.jsonl"))
+    assert [record.pass_rate for record in got] == [0.0 if i in (3, 5) else 1.0 for i in range(8)]
+    assert answerer.refused == 2
+    assert "1 refused, the last one the line 5" in capsys.readouterr().err
+
+
+def test_a_server_that_refuses_every_request_ends_the_sampling(url: str) -> None:
+    _Server.refuses = ("add",)
+    with pytest.raises(EngineError, match=r"answered 400: .*as to any request"):
+        EndpointAnswerer(url, "m").answers(lines(1)[0], 1)
+
+
+def test_an_answer_that_breaks_off_is_asked_for_again(url: str) -> None:
+    _Server.cuts = 1
+    assert EndpointAnswerer(url, "m", wait_s=0).answers(lines(2)[1], 1) == [(ToolCall("add", {"a": 1}),)]
 
 
 # --- check and select on the command line ----------------------------------------------------------------------------

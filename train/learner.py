@@ -42,11 +42,15 @@ class Asked(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Lessons:
-    """Files: which lines of `data` are learned in a round, and the drafts that go with them."""
+    """Files: which lines of `data` are learned in a round, and the drafts that go with them.
+
+    `dev` is held out: our own trainer makes up lines for tools that it knows, and those of `dev` are none of them.
+    """
 
     data: Path
     ids: Path
     drafts: Path | None
+    dev: Path | None = None
 
 
 class Learner(Protocol):
@@ -124,6 +128,7 @@ class RecipeLearner:
         command = [*(self.recipe.launch.command or [sys.executable]), "-m", "toolace_edge.train"]
         if self.recipe.nano is not None:
             command += ["model", *_nano_flags(self.recipe.nano)]
+            command += [] if lessons.dev is None else ["--dev", str(lessons.dev)]
         else:
             sections = {"rendering": self.recipe.rendering, "training": self.recipe.training, "lora": self.recipe.lora}
             replace_text(place / "tune.toml", as_toml(sections))
@@ -141,8 +146,8 @@ class RecipeLearner:
 
 def _nano_flags(nano: Nano) -> Sequence[str]:
     flags = {
-        "--steps": nano.steps, "--q4-from": nano.q4_from, "--layers": nano.layers, "--width": nano.width,
-        "--threads": nano.threads, "--eval-every": nano.eval_every, "--seed": nano.seed,
+        "--steps": nano.steps, "--q4-from": nano.q4_from, "--threads": nano.threads, "--eval-every": nano.eval_every,
+        "--seed": nano.seed,
     }  # fmt: skip
     return [part for flag, value in flags.items() for part in (flag, str(value))]
 

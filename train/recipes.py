@@ -124,12 +124,12 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class Nano:
-    """`[nano]`: the flags of `train model`, for a model of our own; `steps` are those of one round."""
+    """`[nano]`: the flags of `train model`, for a model of our own, whose shape is that of the base; `steps` are those
+    of one round.
+    """
 
     steps: int = field(default=1000, metadata=_AT_LEAST_ONE)
     q4_from: float = field(default=2.0, metadata=_NOT_NEGATIVE)
-    layers: int = field(default=8, metadata=_AT_LEAST_ONE)
-    width: int = field(default=256, metadata={"least": 128, "multiple": 128})
     threads: int = field(default=2, metadata=_AT_LEAST_ONE)
     eval_every: int = field(default=500, metadata=_AT_LEAST_ONE)
     seed: int = field(default=1, metadata=_NOT_NEGATIVE)
@@ -173,7 +173,9 @@ def read_tune(path: Path) -> TuneRecipe:
 
 
 def _check_training(training: Training, path: Path) -> None:
-    """A checkpoint between two lines of the log would make the next one another mean."""
+    """A checkpoint between two lines of the log would make the next one another mean; lines are shared evenly."""
+    if training.batch % training.micro_batch:
+        raise InputError(f"{path}: training.batch must be a multiple of training.micro_batch.")
     if training.save_every % training.log_every:
         raise InputError(f"{path}: training.save_every must be a multiple of training.log_every.")
 
@@ -290,5 +292,3 @@ def _check_range(bounds: Mapping[str, float], value: Any, where: str) -> None:
         raise InputError(f"{where} is {value}; it must be more than {bounds['above']:g}.")
     if "most" in bounds and not value <= bounds["most"]:
         raise InputError(f"{where} is {value}; the most is {bounds['most']}.")
-    if "multiple" in bounds and value % bounds["multiple"]:
-        raise InputError(f"{where} is {value}; it must be a multiple of {bounds['multiple']}.")

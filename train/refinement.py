@@ -15,10 +15,9 @@ from pathlib import Path
 from typing import Literal
 
 from toolace_edge.errors import InputError
-from toolace_edge.messages import ToolCall
 
-from .run_files import replace_text
-from .sampling import Calls, Record, calls_as_json
+from .run_files import replace_text, text_lines
+from .sampling import Calls, Record, calls_as_json, calls_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,15 +57,13 @@ def write_drafts(pairs_: Sequence[Pair], out: Path) -> None:
 def read_drafts(path: Path, by: Literal["id", "request"]) -> dict[str, list[Calls]]:
     """The drafts of such a file by the id or the request of their line. InputError where a line is none."""
     found: dict[str, list[Calls]] = defaultdict(list)
-    with path.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, 1):
-            try:
-                record = json.loads(line)
-                calls = tuple(ToolCall(call["name"], call["arguments"]) for call in record["calls"])
-                found[record[by]].append(calls)
-            except (ValueError, KeyError, TypeError) as error:
-                raise InputError(
-                    f"{path}, line {number}: not a draft ({type(error).__name__}: {error}).",
-                    hint="`toolace-edge train select` writes drafts.",
-                ) from error
+    for number, line in enumerate(text_lines(path), 1):
+        try:
+            record = json.loads(line)
+            found[record[by]].append(calls_of(record["calls"]))
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(
+                f"{path}, line {number}: not a draft ({type(error).__name__}: {error}).",
+                hint="`toolace-edge train select` writes drafts.",
+            ) from error
     return found

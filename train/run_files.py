@@ -51,6 +51,21 @@ def check_same_run(out: Path, facts: Mapping[str, Any]) -> None:
         )
 
 
+def text_lines(file: Path) -> Iterator[str]:
+    """The lines of a text, without their ends: line feeds alone, as an id may hold whatever else Unicode breaks at.
+
+    InputError where the file is no text.
+    """
+    try:
+        with file.open(encoding="utf-8-sig", newline="\n") as lines:
+            for line in lines:
+                yield line.rstrip("\r\n")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{file} is not UTF-8, so no text: {error}.", hint="Give the file that was meant.") from error
+    except OSError as error:
+        raise InputError(f"{file} cannot be read: {error.strerror}.") from error
+
+
 def replace_text(file: Path, text: str) -> None:
     """`file` holds `text` from now on, or what it held before."""
     part = file.with_name(f".{file.name}.part")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 import sys
 from contextlib import ExitStack
@@ -14,11 +15,11 @@ import click
 
 from toolace_edge.errors import InputError
 from toolace_edge.examples import read_examples
-from toolace_edge.registry import open_model
+from toolace_edge.registry import find, open_model
 
 from .endpoint import EndpointAnswerer, api_key
 from .refinement import pairs, write_drafts
-from .run_files import replace_text
+from .run_files import digest, replace_text
 from .sampling import Answerer, LocalAnswerer, read_records
 from .sampling import sample as sample_lines
 from .selection import at_random, write_ids
@@ -30,10 +31,13 @@ def run(
     limit: int | None, seed: int,
 ) -> None:  # fmt: skip
     """Samples until the data ends; progress on stderr."""
-    about = {"model": model or "default", "url": url, "data": data.name, "temperature": temperature, "seed": seed}
-    examples = islice(read_examples(data), limit)
     if url is not None and model is None:
         raise InputError("--url needs --model, the model's name on that server.")
+    about = {
+        "model": model or "default", "url": url, "data": data.name, "temperature": temperature, "seed": seed,
+        "data_sha256": digest(data), "model_sha256": None if url else _hash_of(find(model).path),
+    }  # fmt: skip
+    examples = islice(read_examples(data), limit)
     with ExitStack() as stack:
         answerer: Answerer
         if url is not None:
@@ -42,6 +46,17 @@ def run(
             answerer = LocalAnswerer(stack.enter_context(open_model(model)), temperature, seed)
         with click.progressbar(range(_count(data, limit)), label="lines", file=sys.stderr) as bar:
             sample_lines(answerer, examples, k, out, about, lambda _: bar.update(1))
+    if isinstance(answerer, EndpointAnswerer) and answerer.refused:
+        click.echo(f"{answerer.refused} answers were refused by the server, and count as wrong", err=True)
+
+
+def _hash_of(model: Path) -> str:
+    """SHA-256 of a model's file, or of those of all files in its folder, by name."""
+    if model.is_file():
+        return digest(model)
+    files = sorted(file for file in model.rglob("*") if file.is_file())
+    listed = "".join(f"{digest(file)} {file.relative_to(model).as_posix()}\n" for file in files)
+    return hashlib.sha256(listed.encode()).hexdigest()
 
 
 def _count(data: Path, limit: int | None) -> int:

@@ -1,7 +1,7 @@
 """k answers to each training line, scored against gold: the costly half of ToolACE-R, and all that its other half
 needs.
 
-    {"sampling": {"model", "data", "k", "temperature", "seed"}}                          first, what was asked of whom
+    {"sampling": {"model", "data", "k", "temperature", "seed", ...}}                     first, what was asked of whom
     {"id", "request", "samples": [{"calls": [...] | null, "right": true | false}, ...]}  a line each, in the data's
     order
 
@@ -27,6 +27,8 @@ from toolace_edge.matching import calls_match
 from toolace_edge.messages import ToolCall
 from toolace_edge.registry import Model
 from toolace_edge.sampling import GREEDY, Sampling
+
+from .run_files import text_lines
 
 Calls = tuple[ToolCall, ...]
 
@@ -93,10 +95,11 @@ def sample(
 ) -> None:
     """Writes `out`, or goes on with it. `about` says which model, data and seed; `on_record` sees each new record."""
     header = {"sampling": {**about, "k": k}}
+    out.parent.mkdir(parents=True, exist_ok=True)
     done = _whole_lines(out, header)
     with out.open("a", encoding="utf-8") as file, ThreadPoolExecutor(answerer.at_once) as pool:
         if not done:
-            file.write(json.dumps(header, ensure_ascii=False) + "\n")
+            file.write(_begins(header).decode() + "\n")
         rest = islice((e for e in examples if e.refused is None), max(done - 1, 0), None)
         for record in _in_order(pool, answerer, rest, k):
             file.write(_as_line(record))
@@ -126,20 +129,52 @@ def _record(answerer: Answerer, example: Example, k: int) -> Record:
 
 
 def _whole_lines(path: Path, header: Mapping[str, Any]) -> int:
-    """How many lines `path` holds, once what a kill left of a last one is cut off; InputError where it is another's."""
+    """How many lines `path` holds, once what a kill left of a last one is cut off.
+
+    InputError, and nothing is cut, where it is another's.
+    """
     if not path.exists():
         return 0
     with path.open("rb+") as file:
         lines = file.read().split(b"\n")
+        if len(lines) > 1:
+            _check_header(path, _header(lines[0], path), header)
+        elif not _begins(header).startswith(lines[0]):
+            raise _no_samples(path)
         if lines[-1]:  # no line end: it was never finished
             file.seek(-len(lines[-1]), os.SEEK_END)
             file.truncate()
-    if len(lines) > 1 and json.loads(lines[0]) != header:
+    return len(lines) - 1
+
+
+def _begins(header: Mapping[str, Any]) -> bytes:
+    """The first line of a file."""
+    return json.dumps(header, ensure_ascii=False).encode()
+
+
+def _header(line: bytes | str, path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(line)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict) or not isinstance(found.get("sampling"), dict):
+        raise _no_samples(path)
+    return found
+
+
+def _no_samples(path: Path) -> InputError:
+    return InputError(
+        f"{path} holds no samples.", hint="`toolace-edge train sample` makes them, in a file of their own."
+    )
+
+
+def _check_header(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    old, new = before["sampling"], now["sampling"]
+    if changed := [name for name in {**old, **new} if old.get(name) != new.get(name)]:
         raise InputError(
-            f"{path} was sampled with {lines[0].decode()[:300]}, which is not what is asked now.",
+            f"{path} was sampled with another {' and another '.join(changed)}, which is not what is asked now.",
             hint="Give another output file, or delete that one.",
         )
-    return len(lines) - 1
 
 
 def _as_line(record: Record) -> str:
@@ -153,14 +188,42 @@ def calls_as_json(calls: Calls) -> list[dict[str, Any]]:
     return [{"name": call.name, "arguments": dict(call.arguments)} for call in calls]
 
 
+def calls_of(listed: Any) -> Calls:
+    """Such calls back. KeyError or TypeError where they are none."""
+    calls = tuple(ToolCall(call["name"], call["arguments"]) for call in listed)
+    for call in calls:
+        if not isinstance(call.name, str) or not isinstance(call.arguments, dict):
+            raise TypeError(f"a call has a name and an object of arguments, not {call.arguments!r:.40}")
+    return calls
+
+
 def read_records(path: Path) -> Iterator[Record]:
-    """The records of a finished file."""
-    with path.open(encoding="utf-8") as lines:
-        next(lines, None)
-        for line in lines:
-            fields = json.loads(line)
-            samples = (
-                Sample(None if s["calls"] is None else tuple(ToolCall(**call) for call in s["calls"]), s["right"])
-                for s in fields["samples"]
+    """The records of a finished file. InputError where it is none, or holds what cannot be chosen from: an id twice, or
+    lines with different numbers of answers.
+    """
+    lines, seen, k = text_lines(path), set[str](), 0
+    _header(next(lines, ""), path)
+    for number, line in enumerate(lines, 2):
+        try:
+            record = _record_of(json.loads(line))
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(
+                f"{path}, line {number}: not the samples of a line ({type(error).__name__}: {error}).",
+                hint="A killed `toolace-edge train sample` is finished by the same command.",
+            ) from error
+        if record.id in seen:
+            raise InputError(
+                f"{path}, line {number}: the id {record.id!r} comes twice, and lines are chosen by their ids."
             )
-            yield Record(fields["id"], fields["request"], tuple(samples))
+        k = k or len(record.samples)
+        if len(record.samples) != k:
+            raise InputError(f"{path}, line {number}: {len(record.samples)} answers, and {k} to the lines before.")
+        seen.add(record.id)
+        yield record
+
+
+def _record_of(fields: Any) -> Record:
+    samples = tuple(Sample(None if s["calls"] is None else calls_of(s["calls"]), s["right"]) for s in fields["samples"])
+    if not samples:
+        raise ValueError("no answers")
+    return Record(str(fields["id"]), str(fields["request"]), samples)

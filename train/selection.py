@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .run_files import replace_text
+from .run_files import replace_text, text_lines
 from .sampling import Record
 
 
@@ -53,9 +53,11 @@ def select(records: Sequence[Record], *, solved: float = 0.2, hopeless: float = 
     return Selection(tuple(record.id for record in records if record.id in chosen), tuple(histogram))
 
 
-def at_random(records: Sequence[Record], count: int, *, seed: int) -> tuple[str, ...]:
-    """As many lines, whatever the model thinks of them: what the selection is measured against."""
-    kept = set(random.Random(seed).sample([record.id for record in records], min(count, len(records))))
+def at_random(records: Sequence[Record], count: int, *, seed: int, keep: Sequence[str] = ()) -> tuple[str, ...]:
+    """As many lines, `keep` among them, whatever the model thinks of them: what the selection is measured against."""
+    kept = set(keep)
+    others = [record.id for record in records if record.id not in kept]
+    kept.update(random.Random(seed).sample(others, min(max(count - len(kept), 0), len(others))))
     return tuple(record.id for record in records if record.id in kept)
 
 
@@ -65,6 +67,5 @@ def write_ids(ids: Sequence[str], out: Path) -> None:
 
 
 def read_ids(path: Path) -> list[str]:
-    """The ids of such a file. A line ends at a line feed alone, as an id may hold whatever else Unicode breaks at."""
-    with path.open(encoding="utf-8", newline="\n") as lines:
-        return [name for line in lines if (name := line.rstrip("\r\n"))]
+    """The ids of such a file. InputError where it is no text."""
+    return [name for name in text_lines(path) if name]

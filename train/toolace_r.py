@@ -20,7 +20,8 @@ the number of chosen samples no longer grows. What it leaves open is decided so,
   growth                the selection has stopped growing where it gained no more than this share of the last one
   most                  trainings at most
   start                 each training starts from the last model, or from the base again with the larger selection
-  selection = "random"  as many lines as the model would have chosen, drawn blindly: what the method is measured against
+  selection = "random"  as many lines as the model would have chosen by now, drawn blindly, those that were drawn before
+                        among them: what the method is measured against
   refinement, unchanged train on drafts too, and the share of them that are right already (refinement.py)
 """
 
@@ -62,13 +63,15 @@ class Loop:
     def run(self) -> dict[str, Any]:
         """All rounds; what result.json holds."""
         before: list[str] = []
+        by_model: list[str] = []
         checkpoint = self.base
         entries: list[dict[str, Any]] = []
         while True:
             place = self.out / f"round-{len(entries)}"
             place.mkdir(exist_ok=True)
             records = self.ask(checkpoint, place)
-            facts = self.select(records, before, place)
+            facts = self.select(records, before, place, by_model)
+            by_model = facts.pop("by_model")
             chosen = read_ids(place / "ids.txt")
             stop = self._stop(len(before), len(chosen), len(entries))
             entries.append(self._entry(place, len(entries), checkpoint, facts, stop))
@@ -114,15 +117,23 @@ class Loop:
         figures = asked.measure(examples_of(self.dev, self.rounds.dev_limit))
         replace_text(place / "dev.json", json.dumps(figures) + "\n")
 
-    def select(self, records: Sequence[Record], before: Sequence[str], place: Path) -> dict[str, Any]:
-        """Writes ids.txt, drafts.jsonl and, last, selection.json."""
+    def select(
+        self, records: Sequence[Record], before: Sequence[str], place: Path, by_model: Sequence[str] = ()
+    ) -> dict[str, Any]:
+        """Writes ids.txt, drafts.jsonl and, last, selection.json.
+
+        `before` are the lines that were learned already, `by_model` those that the models until now chose, which are
+        the same but where lines are drawn at random.
+        """
         done, rounds = place / "selection.json", self.rounds
         if done.exists():
             return read_json(done)
         selection = select(records, solved=rounds.solved, hopeless=rounds.hopeless, seed=rounds.seed)
-        wanted = {*selection.chosen, *(before if rounds.cumulative else ())}
+        wanted = {*selection.chosen, *(by_model if rounds.cumulative else ())}
+        by_model = [record.id for record in records if record.id in wanted]
         if rounds.selection == "random":
-            wanted = set(at_random(records, len(wanted), seed=rounds.seed))
+            keep = before if rounds.cumulative else ()
+            wanted = set(at_random(records, len(wanted), seed=rounds.seed, keep=keep))
         chosen = [record.id for record in records if record.id in wanted]
         write_ids(chosen, place / "ids.txt")
         drafts = pairs((r for r in records if r.id in wanted), unchanged=rounds.unchanged, seed=rounds.seed)
@@ -133,6 +144,7 @@ class Loop:
             "pass_rate": round(sum(record.pass_rate for record in records) / max(len(records), 1), 6),
             "drafts": len(drafts) if rounds.refinement else 0,
             "right_drafts": sum(pair.right for pair in drafts) if rounds.refinement else 0,
+            "by_model": by_model,
         }  # fmt: skip
         replace_text(done, json.dumps(facts) + "\n")
         return read_json(done)
@@ -149,7 +161,7 @@ class Loop:
         done = place / "trained.json"
         if not done.exists():
             drafts = place / "drafts.jsonl" if self.rounds.refinement else None
-            made = self.learner.train(start, Lessons(self.data, place / "ids.txt", drafts), place)
+            made = self.learner.train(start, Lessons(self.data, place / "ids.txt", drafts, self.dev), place)
             replace_text(done, json.dumps({"checkpoint": str(made.relative_to(self.out))}) + "\n")
         return self.out / str(read_json(done)["checkpoint"])
 
