@@ -73,6 +73,7 @@ def test_the_recipes_that_come_along_can_be_read() -> None:
         ("[training]\nwarmup = 1.5", "the most is 1"),
         ("[training]\nlog_every = 3\nsave_every = 10", "multiple of training.log_every"),
         ('[rendering]\nformat = "xml"', "none of compact, toolace, hermes"),
+        ("[training]\nbatch = 6\nmicro_batch = 4", "multiple of training.micro_batch"),
         ("[lora]\ntargets = [1]", "a text or a list of texts"),
         ("[lora", "not TOML"),
     ],
@@ -246,6 +247,19 @@ def test_all_weights_are_trained_and_keep_the_bases_type(tmp_path: Path, monkeyp
     for name, weight in before.items():
         assert after[name].dtype == weight.dtype
         assert not np.array_equal(after[name], weight), name
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_a_short_run_logs_and_evaluates_its_last_step(tmp_path: Path) -> None:
+    pytest.importorskip("toolace_edge.train.any_base")
+    base, data = write_base(tmp_path / "base"), write_lines(tmp_path / "d.jsonl", count=6)
+    recipe = write_recipe(tmp_path / "r.toml", steps=2, log_every=10, save_every=10)
+    assert tune(recipe, base, data, tmp_path / "run", "--dev", str(data)).exit_code == 0
+    log = [json.loads(text) for text in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert [entry["step"] for entry in log if "loss" in entry] == [2]
+    assert [entry["step"] for entry in log if "eval_loss" in entry] == [2]
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["loss"] is not None
 
 
 def test_rows_computed_together_are_alike_in_length_and_each_comes_once_a_pass() -> None:

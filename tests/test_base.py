@@ -6,6 +6,7 @@ import gzip
 import json
 import random
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from tests.tiny import tiny_tokenizer_json  # noqa: E402
 from toolace_edge.convert.gguf import convert_gguf  # noqa: E402
 from toolace_edge.errors import DataError, InputError, ModelError  # noqa: E402
 from toolace_edge.formats.compact import SPECIAL_TOKENS  # noqa: E402
+from toolace_edge.train import nano  # noqa: E402
 from toolace_edge.train.base import make_base  # noqa: E402
 from toolace_edge.train.base_gguf import read_base  # noqa: E402
 from toolace_edge.train.cut_layers import Reader, cut, layers_to_keep  # noqa: E402
@@ -176,6 +178,22 @@ def test_q4_0_is_llama_cpp_s() -> None:
     assert torch.equal(q4_0(ours), ours)
 
 
+def test_where_the_largest_and_the_smallest_are_alike_rounding_twice_is_rounding_once() -> None:
+    weight = torch.tensor([[0.7, -0.7] * 16, [-0.7, 0.7] * 16, [1e-9, -1e-9] * 16])
+    ours = q4_0(weight)
+    assert torch.equal(q4_0(ours), ours)
+    assert (ours[:2] - weight[:2]).abs().max() <= 0.7 / 8 + 1e-3
+
+
+@pytest.mark.slow
+def test_q4_0_compiled_stays_on_its_grid() -> None:
+    weight = torch.from_numpy(np.random.default_rng(1).normal(size=(64, 96)).astype(np.float32))
+    ours = nano.q4_0(weight)
+    assert torch.equal(nano.q4_0(ours), ours)
+    assert torch.equal(q4_0(ours), ours)
+    assert (ours == q4_0(weight)).float().mean() > 0.99
+
+
 def test_adamw_is_torch_s_and_a_grid_rounds_what_is_used() -> None:
     torch.manual_seed(0)
     model, twin = Llama(SHAPE), Llama(SHAPE)
@@ -200,6 +218,13 @@ def test_adamw_is_torch_s_and_a_grid_rounds_what_is_used() -> None:
     assert not torch.equal(weight, ours.masters["blocks.0.down.weight"])
 
 
+@pytest.fixture
+def eager(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rounding that is not compiled, which takes longer than these tests."""
+    monkeypatch.setattr(nano, "q4_0", q4_0)
+
+
+@pytest.mark.usefixtures("eager")
 def test_a_run_resumed_on_the_grid_uses_the_weights_that_it_stopped_with(tmp_path: Path) -> None:
     run = Run(tmp_path, SHAPE, 10, 1, None, 0.5)
     for step in range(7):
@@ -214,3 +239,56 @@ def test_a_run_resumed_on_the_grid_uses_the_weights_that_it_stopped_with(tmp_pat
         assert torch.equal(parameter, dict(again.model.named_parameters())[name]), name
     for each in (run, again):
         each.log_file.close()
+
+
+def write_start(folder: Path) -> Path:
+    """A checkpoint as `train base` writes it."""
+    torch.manual_seed(0)
+    to_hugging_face(dict(Llama(SHAPE).state_dict()), SHAPE, folder)
+    (folder / "tokenizer.json").write_text(tiny_tokenizer_json(pre="smollm", special=SPECIAL_TOKENS), "utf-8")
+    (folder / "tokenizer_config.json").write_text("{}")
+    return folder
+
+
+def train(out: Path, base: Path, data: Path, **more: Any) -> None:
+    numbers: dict[str, Any] = {"steps": 3, "layers": 8, "width": 256, "seed": 1, "threads": 1, "eval_every": 9}
+    files: dict[str, Any] = {"dev": None, "drafts": None, "apis": None, "only": None}
+    nano.train_model(data=data, base=base, out=out, q4_from=0.0, **{**numbers, **files, **more})
+
+
+def finished(out: Path, base: Path) -> None:
+    """A run that was killed right after its last checkpoint."""
+    (out / "hf").mkdir(parents=True)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (out / "hf" / name).write_bytes((base / name).read_bytes())
+    run = Run(out, SHAPE, 3, 1, base, 0.0)
+    run.save(3)
+    run.log_file.close()
+    (out / "hf" / "model.safetensors").unlink()
+
+
+@pytest.mark.usefixtures("eager")
+def test_a_run_killed_before_its_last_export_exports(tmp_path: Path, data: Path) -> None:
+    base, out = write_start(tmp_path / "base"), tmp_path / "run"
+    finished(out, base)
+    train(out, base, data)
+    _, state = from_hugging_face(out / "hf")
+    assert torch.equal(state["embed.weight"], q4_0(from_hugging_face(base)[1]["embed.weight"]))
+
+
+@pytest.mark.usefixtures("eager")
+def test_another_run_is_not_gone_on_with_and_keeps_its_tokenizer(tmp_path: Path, data: Path) -> None:
+    base, out = write_start(tmp_path / "base"), tmp_path / "run"
+    finished(out, base)
+    train(out, base, data)
+    before = (out / "hf" / "tokenizer.json").read_bytes()
+    other = write_start(tmp_path / "other")
+    (other / "tokenizer.json").write_bytes(before + b"\n")
+    for change, what in (({"steps": 4}, "steps"), ({"seed": 2}, "seed"), ({"base": other}, "base")):
+        with pytest.raises(InputError, match=f"another {what}"):
+            train(out, **{"base": base, "data": data, **change})
+    assert (out / "hf" / "tokenizer.json").read_bytes() == before
+    (other / "tokenizer_config.json").unlink()
+    with pytest.raises(InputError, match="has no tokenizer_config"):
+        train(tmp_path / "new", other, data)
+    assert not (tmp_path / "new").exists()

@@ -110,10 +110,15 @@ class _Trainer(transformers.Trainer):
 
 
 class _Keeper(transformers.TrainerCallback):
-    """Writes the log, and marks a checkpoint that every process has written."""
+    """Has the last step logged and evaluated, writes the log, and marks a checkpoint that every process has written."""
 
     def __init__(self, out: Path, wait: Callable[[], None]) -> None:
         self._out, self._wait = out, wait
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if state.global_step >= state.max_steps:  # a short run has no other line of the log
+            control.should_log = True
+            control.should_evaluate = args.eval_strategy != "no"
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, Any] | None = None, **_: Any) -> None:
         if state.is_world_process_zero:
@@ -314,7 +319,7 @@ def _placed(target: Path, base: Path, save: Callable[[Path], None]) -> None:
     for name in _TOKENIZER_FILES:
         if (base / name).is_file():
             shutil.copy(base / name, part / name)
-    part.rename(target)
+    part.replace(target)
 
 
 def _facts(

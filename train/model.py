@@ -16,6 +16,8 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from .run_files import replace_text
+
 
 @dataclass(frozen=True)
 class ModelConfig:
@@ -143,8 +145,8 @@ def to_hugging_face(state: dict[str, Tensor], c: ModelConfig, folder: Path) -> N
     folder.mkdir(parents=True, exist_ok=True)
     partial = folder / "model.safetensors.part"
     save_file({k: v.detach().float().contiguous().clone() for k, v in tensors.items()}, partial, {"format": "pt"})
-    partial.rename(folder / "model.safetensors")
-    (folder / "config.json").write_text(json.dumps(_hugging_face_config(c), indent=2) + "\n")
+    partial.replace(folder / "model.safetensors")
+    replace_text(folder / "config.json", json.dumps(_hugging_face_config(c), indent=2) + "\n")
 
 
 def read_config(folder: Path) -> ModelConfig:
@@ -204,7 +206,7 @@ def save_checkpoint(path: Path, config: ModelConfig, tensors: dict[str, Tensor],
     partial = path.with_suffix(".part")
     header = {"config": json.dumps(asdict(config)), "facts": json.dumps(facts)}
     save_file({k: v.detach().contiguous().clone() for k, v in tensors.items()}, partial, header)
-    partial.rename(path)
+    partial.replace(path)
 
 
 def load_checkpoint(path: Path) -> tuple[ModelConfig, dict[str, Tensor], dict[str, object]]:

@@ -110,11 +110,12 @@ def _fused_parts(model: Llama) -> dict[str, list[int]]:
 def q4_0(weight: Tensor) -> Tensor:
     """`weight` [rows, columns] as llama.cpp's Q4_0 would give it back: blocks of 32, one 16-bit scale, integers -8..7.
 
-    The largest number of a block is its -8, so that rounding what is rounded already changes nothing.
+    The largest number of a block is its -8, so that rounding what is rounded already changes nothing. Where the largest
+    and the smallest are alike, the smallest is; llama.cpp takes the first.
     """
     blocks = weight.reshape(-1, 32)
-    extreme = blocks.gather(1, blocks.abs().argmax(1, keepdim=True))
-    scale = extreme / -8
+    high, low = blocks.amax(1, keepdim=True), blocks.amin(1, keepdim=True)
+    scale = torch.where(high > -low, high, low) / -8
     inverse = torch.where(scale == 0, 0, 1 / scale)
     steps = (blocks * inverse + 8.5).floor().clamp(0, 15) - 8
     return (steps * scale.half().float()).reshape(weight.shape)
