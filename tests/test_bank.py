@@ -12,11 +12,12 @@ from click.testing import CliRunner
 jsonschema = pytest.importorskip("jsonschema")
 
 from toolace_edge.cli import cli  # noqa: E402
-from toolace_edge.errors import DataError  # noqa: E402
+from toolace_edge.errors import DataError, InputError  # noqa: E402
 from toolace_edge.tools import load_tools  # noqa: E402
 from toolace_edge.train.bank import Bank, draw, load_families, unwritten  # noqa: E402
 from toolace_edge.train.bank_format import read_families  # noqa: E402
 from toolace_edge.train.bank_types import Family  # noqa: E402
+from toolace_edge.train.check import examine  # noqa: E402
 from toolace_edge.train.examples import Example, read_examples  # noqa: E402
 from toolace_edge.train.several import lower_start  # noqa: E402
 from toolace_edge.train.synth_values import ValueMaker  # noqa: E402
@@ -115,6 +116,18 @@ def test_a_nested_object_is_required_where_something_in_it_is() -> None:
         ("tool send:", "tool se nd:", 13, "not `tool NAME: DESCRIPTION`"),
         ("- copies: integer?", "- copies: int?", 16, "unknown type 'int'"),
         ("{send#2.to.name}", "{send#2.to.nome}", 20, "'send#2.to.nome'"),
+        ("- copies: integer? = a pair of -> 2 | 3..9", "- copies: integer? = 1..20*0.01", 16, "makes no integer"),
+        ("1.5..14/1*0.01", "0.1..0.9", 5, "drawn without decimals; 0.1..0.9/1 has one"),
+        ("gets a letter.", "gets a letter. => tags=[1, 2]", 19, "is no string"),
+        ("gets a letter.", "gets a letter. => to.city=Oslo", 19, "'to.city' stands in a slot and after =>"),
+        ("on {principal} dollars.", "on {principal} dollars. => rate=0.1", 10, "'rate' stands in a slot"),
+        (
+            "at {monthly_payment.rate}%.",
+            "at {monthly_payment.rate}%. => send#2.to.name=Ann",
+            20,
+            "'to.name' stands in a slot",
+        ),
+        ("! Is it wise to borrow now?", "- note: string = @phrase ; A note.", 11, "right below its tool"),
         ("! Is it", "% Is it", 11, "starts like no line"),
         ("// Where to? //", "//", 21, "user's turn first and last"),
         ("so. => send()", "so.", 22, "2 calls in a line that starts with ~"),
@@ -125,6 +138,73 @@ def test_what_is_wrong_is_told_with_its_line(old: str, new: str, line: int, why:
     with pytest.raises(DataError, match=why) as caught:
         read_families(LOANS.replace(old, new, 1).splitlines(), "loans.txt")
     assert f"line {line}" in str(caught.value)
+
+
+def test_a_number_of_its_own_takes_the_place_of_a_value_for_all() -> None:
+    text = LOANS.replace("on {principal} dollars.", "on {principal} dollars; the latter is 9000. => 2.principal=9000")
+    (request,) = read_families(text.splitlines(), "loans.txt")[0].tools["monthly_payment"].several
+    assert [call.fixed for call in request.calls] == [{}, {"principal": 9000}]
+
+
+def test_a_text_that_holds_a_scaled_number_writes_it_plainly() -> None:
+    text = "## f\ntool a: A.\n- z: string = 1000..5000*1000 ; Z.\n- y: string = 11..99*0.001 ; Y.\n? {z} {y}"
+    tool = read_families(text.splitlines(), "f.txt")[0].tools["a"]
+    for seed in range(20):
+        z, y = (draw(tool.parameters[name], values(seed)) for name in "zy")
+        assert z.value == z.said + "000"
+        assert float(y.value) == pytest.approx(int(y.said) / 1000)
+        assert y.value.startswith("0.0")
+
+
+TWO = """
+## mail
+tool search: Search mail.
+- query: string = @word ; Words.
+? find {query} in the mail
+! Who wrote the first mail?
+tool open_mail: Open a mail.
+- id: string = @id ; Which.
+? open mail {id}
++ search my mail for {search.query} and open {open_mail.id}
+## web
+tool search: Search the web.
+- q: string = @word ; Words.
+? look up {q}
+tool bookmark: Keep a page.
+- page: string = @word ; Which.
+? keep {page}
+! What is a page?
+"""
+
+
+def test_a_tool_of_another_family_is_another_tool_whatever_its_name(tmp_path: Path) -> None:
+    (tmp_path / "two.txt").write_text("\ufeff" + TWO, encoding="utf-8")  # as editors on Windows begin it
+    out = tmp_path / "new" / "lines.jsonl"
+    command = ["train", "lines", str(tmp_path / "two.txt"), "--count", "300", "--no-call", "0.3", "--out", str(out)]
+    assert CliRunner().invoke(cli, command).exit_code == 0
+    assert examine(out).bad == 0
+    unasked = 0
+    for example in read_examples(out):
+        if not example.calls:
+            unasked += 1
+            names = {"search", "open_mail"} if "mail" in example.request else {"search", "bookmark"}
+            assert {tool.name for tool in example.tools} <= names
+            words = {tool.description.split()[-1] for tool in example.tools if tool.name == "search"}
+            assert words <= ({"mail."} if "mail" in example.request else {"web."})
+    assert 60 < unasked < 120
+
+
+def test_lines_on_stdout_are_utf_8_whatever_the_terminal_is(tmp_path: Path) -> None:
+    (tmp_path / "f.txt").write_text("## f\ntool a: A.\n- c: string = Łódź ; C.\n? go to {c}", encoding="utf-8")
+    result = CliRunner(charset="cp1252").invoke(cli, ["train", "lines", str(tmp_path / "f.txt"), "--count", "2"])
+    assert result.exit_code == 0
+    assert "Łódź" in result.stdout_bytes.decode("utf-8")
+
+
+def test_a_file_that_is_no_text_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "f.txt").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(InputError, match="not UTF-8"):
+        load_families([tmp_path / "f.txt"])
 
 
 def test_a_hidden_tool_takes_its_lines_along() -> None:

@@ -13,11 +13,12 @@ from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from toolace_edge.messages import Message, ToolCall
+from toolace_edge.messages import Message, Tool, ToolCall
 
 from .bank_format import read_families
 from .bank_types import TURNS, BankTool, Call, Family, Parameter, Request, Said, Span
 from .examples import Example, flat_name
+from .run_files import text_lines
 from .several import LAST, join_requests, lower_start
 from .synth_values import Value, ValueMaker, enumerated
 
@@ -66,8 +67,7 @@ class Bank:
             if self.rng.random() < 0.2:
                 chosen.append(self.rng.choice(chosen))
             other = join_requests(self.rng, [self._part(*one) for one in chosen])
-        names = {name for _, name in shown}
-        if other is None or not names.issuperset(call.name for call in other.calls):
+        if other is None or not all(_is_shown(tool, shown) for tool in other.tools):
             return self.single(family, name)
         return other
 
@@ -116,12 +116,17 @@ class Bank:
         return Example("bank", tools, tuple(messages), calls)
 
 
+def _is_shown(tool: Tool, shown: Sequence[Shown]) -> bool:
+    """Another family may have a tool of the same name: it is another tool."""
+    return any(family.tools[name].tool is tool for family, name in shown)
+
+
 def load_families(files: Iterable[Path] = ()) -> list[Family]:
     """Those of the files, else those that come along. Raises DataError where a file is not well formed."""
     return [
         family
         for file in files or sorted(FOLDER.glob("*.txt"))
-        for family in read_families(file.read_text(encoding="utf-8").splitlines(), str(file))
+        for family in read_families(text_lines(file), str(file))
     ]
 
 
@@ -166,7 +171,8 @@ def _number(rng: random.Random, span: Span, kind: str) -> Value:
     said = f"{number:.{span.decimals}f}" if span.decimals else str(number)
     held = number if span.factor == 1 else round(number * span.factor, 10)
     if kind == "string":
-        return Value(f"{held:g}" if span.factor != 1 else said, said)
+        plain = f"{held:.10f}".rstrip("0").rstrip(".")  # never 3.473e+06
+        return Value(plain if span.factor != 1 else said, said)
     if span.decimals:
         said = said.rstrip("0").rstrip(".") if rng.random() < 0.7 else said
     elif number >= 10_000 and rng.random() < 0.4:

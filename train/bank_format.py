@@ -48,15 +48,18 @@ def read_families(lines: Iterable[str], name: str) -> list[Family]:
         try:
             if line.startswith("## "):
                 families.append(Family(line[3:]))
-                last = ""
+                head, last = [], ""
             elif line.startswith("tool "):
                 head = [line]
                 last = _put_tool(families[-1], head)
             elif line.startswith("- "):
+                if not head:
+                    raise ValueError("a parameter stands right below its tool, before the requests")
                 head.append(line)
                 last = _put_tool(families[-1], head)
             elif line.startswith(("? ", "& ", "! ", "+ ", "~ ")):
                 put_request(families[-1], last, line[0], line[2:])
+                head = []
             elif line:
                 raise ValueError("starts like no line of a bank")
         except (ValueError, KeyError, IndexError) as error:
@@ -107,8 +110,10 @@ def _value(text: str, kind: str) -> Values:
         low, high, decimals, factor = span.groups()
         if float(low) >= float(high):
             raise ValueError(f"{text} is empty")
-        if kind == "integer" and decimals:
+        if kind == "integer" and (decimals or not float(factor or 1).is_integer()):
             raise ValueError(f"{text} makes no {kind}")
+        if not decimals and not (float(low).is_integer() and float(high).is_integer()):
+            raise ValueError(f"{text} is drawn without decimals; {low}..{high}/1 has one")
         return Span(float(low), float(high), int(decimals or 0), float(factor or 1))
     said, _, held = (part.strip() for part in text.partition(" -> "))
     if not said:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import random
 import re
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,8 @@ LONE_TOOL = 0.2  # lines that show the called tool only
 
 def run(files: Sequence[Path], out: Path | None, count: int, no_call: float, seed: int) -> None:
     """Writes `count` lines to `out`, else to stdout; what the files lack is said on stderr."""
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
     families = load_families(files)
     if not any(one.single for family in families for one in family.tools.values()):
         raise InputError("No tool in these files has a request: a line that starts with `? `.")
@@ -35,19 +36,25 @@ def run(files: Sequence[Path], out: Path | None, count: int, no_call: float, see
     made = records(families, count, no_call, seed, of)
     drawn = (json.dumps(record, ensure_ascii=False) + "\n" for record in made)
     if out is None:
-        sys.stdout.writelines(drawn)
+        for line in drawn:  # UTF-8 whatever the terminal's encoding is, as --out writes it
+            click.echo(line.encode(), nl=False)
     else:
         replace_text(out, "".join(drawn))
         click.echo(f"{out}: {count} lines from {sum(len(family.tools) for family in families)} tools", err=True)
 
 
 def records(families: Sequence[Family], count: int, no_call: float, seed: int, of: str) -> Iterator[dict[str, Any]]:
-    """`count` lines; `no_call` of them ask for what no tool of theirs does, where such a request is written."""
+    """`count` lines; `no_call` of them ask for what no tool of theirs does, where such a request is written.
+
+    It was written beside its own family, so no other one is shown: a tool of that might do it.
+    """
     rng = random.Random(seed)
     bank = Bank(families, ValueMaker(rng, *_free_text(families)))
     for number in range(count):
         around, shown = bank.scene(LONE_TOOL)
-        unasked = bank.unasked(rng.choice(around)) if rng.random() < no_call else None
+        unasked = None
+        if rng.random() < no_call and (unasked := bank.unasked(alone := rng.choice(around))) is not None:
+            shown = [one for one in shown if one[0] is alone] or [(alone, name) for name in alone.tools]
         tools = [family.tools[name].tool for family, name in shown]
         rng.shuffle(tools)
         example = unasked or bank.asked(shown)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from typing import Any
 
 from .bank_types import TURNS, BankTool, Call, Family, Request, held_value, property_of
@@ -49,6 +50,8 @@ def _of_one_tool(one: BankTool, text: str, implied: str, mark: str) -> Request:
     count = max([1, *slots, *fixed])
     if (count > 1) != (mark == "&"):
         raise ValueError(f"{count} calls in a line that starts with {mark}")
+    for call, told in slots.items():  # a number's own value may take the place of one that is for all, and no other
+        _refuse_twice(told, {*fixed.get(0, {}), *fixed.get(call, {})})
     calls = [
         Call(name, fixed.get(0, {}) | fixed.get(k, {}), slots.get(0, {}) | slots.get(k, {}))
         for k in range(1, count + 1)
@@ -105,6 +108,8 @@ def _of_family(family: Family, text: str, implied: str) -> Request:
         called, parameter = _split(family, key)
         kind = family.tools[called.partition("#")[0]].parameters[parameter].type
         fixed.setdefault(called, {})[parameter] = held_value(value, kind)
+    for name, told in slots.items():
+        _refuse_twice(told, fixed.get(name, {}))
     names = list(dict.fromkeys([*slots, *fixed]))
     calls = [Call(name.partition("#")[0], fixed.get(name, {}), slots.get(name, {})) for name in names]
     return Request(text, tuple(drawn), tuple(calls))
@@ -127,6 +132,12 @@ def _implied(text: str) -> list[tuple[str, str]]:
             raise ValueError(f"after => stands name=value, not {part!r}")
         pairs.append((key, value))
     return pairs
+
+
+def _refuse_twice(slots: Collection[str], fixed: Collection[str]) -> None:
+    """A value that is drawn, and another that the words imply: the call would contradict the words."""
+    if twice := [name for name in slots if name in fixed]:
+        raise ValueError(f"{twice[0]!r} stands in a slot and after => for the same call")
 
 
 def _check(call: Call, one: BankTool) -> None:

@@ -108,6 +108,10 @@ def held_value(text: str, kind: str) -> Any:
     wanted: Any = {"integer": int, "number": (int, float), "boolean": bool}.get(kind, list)
     if not isinstance(value, wanted) or (isinstance(value, bool) and kind != "boolean"):
         raise ValueError(f"{text} is no {kind}")
+    if kind.endswith("[]"):
+        of: Any = {"integer[]": int, "number[]": (int, float)}.get(kind, str)
+        if not all(isinstance(item, of) and not isinstance(item, bool) for item in value):
+            raise ValueError(f"{text} is no {kind}")
     return value
 
 
