@@ -156,6 +156,25 @@ def test_the_draft_of_a_line_is_found_by_its_id_and_long_lines_are_counted(tmp_p
         read_lines(file, vocabulary("hermes"), formats.get("hermes"), 700, drafts=drafts)
 
 
+def test_a_draft_that_said_something_is_left_out_as_samples_do_not_hold_its_text(tmp_path: Path) -> None:
+    (tmp_path / "d.jsonl").write_text(line("hello", says="Hello.", id="a") + "\n" + line("hm", id="b") + "\n")
+    add = {"name": "add", "arguments": {"a": 1}}
+    drafts = [{"id": one, "request": "", "calls": calls} for one in "ab" for calls in ([], [add])]
+    (tmp_path / "drafts").write_text("".join(json.dumps(draft) + "\n" for draft in drafts))
+    vocab = Vocabulary((write_base(tmp_path / "base") / "tokenizer.json").read_text())
+    lines = read_lines(tmp_path / "d.jsonl", vocab, formats.get("hermes"), 4096, drafts=tmp_path / "drafts")
+    assert (len(lines.rows), lines.drafts) == (5, 3)  # not the empty one of a, whose answer has a text
+
+
+def test_arguments_under_anyof_stand_in_the_order_of_the_arm_that_they_obey() -> None:
+    one = {"type": "object", "properties": {"x": {"type": "integer"}, "y": {"type": "integer"}}, "required": ["x", "y"]}
+    two = {"type": "object", "properties": {"y": {"type": "string"}, "x": {"type": "string"}}, "required": ["x"]}
+    schema = {"type": "object", "properties": {"at": {"anyOf": [{"type": "null"}, one, two]}}}
+    for value, order in (({"y": 1, "x": 2}, ["x", "y"]), ({"x": "a", "y": "b"}, ["y", "x"])):
+        assert list(in_schema_order({"at": value}, schema)["at"]) == order
+    assert in_schema_order({"at": None}, schema) == {"at": None}
+
+
 def test_nested_arguments_stand_in_the_order_of_the_schema() -> None:
     inner = {"type": "object", "properties": {"x": {}, "y": {}}}
     schema = {"type": "object", "properties": {"b": {"type": "array", "items": inner}, "a": inner}}

@@ -73,9 +73,10 @@ def test_a_gguf_comes_back_as_the_model_it_was_made_of(base_file: Path) -> None:
 
 
 def test_what_is_no_base_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "x.gguf").write_bytes(b"GGUF" + bytes(100))
-    with pytest.raises(ModelError, match=r"x\.gguf"):
-        read_base(tmp_path / "x.gguf")
+    for content in (b"GGUF" + bytes(100), b"GGUF", b""):
+        (tmp_path / "x.gguf").write_bytes(content)
+        with pytest.raises(ModelError, match=r"x\.gguf"):
+            read_base(tmp_path / "x.gguf")
     checkpoint = write_checkpoint(tmp_path / "hf")
     convert_gguf(checkpoint, tmp_path / "llama.gguf", kind="f32", name="llama")
     with pytest.raises(ModelError, match="smollm"):
@@ -108,6 +109,14 @@ def test_a_base_that_cannot_be_made_leaves_no_folder_and_one_that_is_there_is_ke
     with pytest.raises(DataError):
         make_base(base_file, bad, [], tmp_path / "out", vocab_size=300, layers=2, ffn=32)
     assert sorted(file.name for file in tmp_path.iterdir()) == ["bad.jsonl", "train.jsonl"]
+    for layers, ffn, says in (
+        (5, 32, "--layers is 5; .* can be cut to 2 .. 4"),
+        (1, 32, "--layers"),
+        (2, 9999, "--ffn"),
+    ):
+        with pytest.raises(InputError, match=says):
+            make_base(base_file, data, [], tmp_path / "out", vocab_size=300, layers=layers, ffn=ffn)
+    assert not (tmp_path / "out").exists()
     (tmp_path / "out").mkdir()
     with pytest.raises(InputError, match="is there already"):
         make_base(base_file, data, [], tmp_path / "out", vocab_size=300, layers=2, ffn=32)

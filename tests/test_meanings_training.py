@@ -85,6 +85,11 @@ def test_the_command_writes_a_table_and_refuses_what_teaches_nothing(base: Path,
     asked = ("train", "meanings", tmp_path / "l.jsonl", "--base", tmp_path / "empty", "--out", tmp_path / "x.npz")
     assert "no embeddings of tokens" in failed(run(*asked), 2)
     assert not (tmp_path / "x.npz").exists()
+    (tmp_path / "empty" / "tokenizer.json").unlink()
+    assert "has no tokenizer.json" in failed(run(*asked), 2)
+    new = tmp_path / "new" / "folder" / "m.npz"
+    asked = ("train", "meanings", tmp_path / "l.jsonl", "--base", base, "--out", new, *few)
+    assert (run(*asked).exit_code, new.is_file()) == (0, True)
 
 
 def test_a_base_whose_embeddings_cannot_be_read_is_an_input_error(tmp_path: Path, base: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -17,6 +18,7 @@ from toolace_edge.errors import EngineError, InputError
 from toolace_edge.examples import Example, read_examples
 from toolace_edge.messages import Message, Tool, ToolCall
 from toolace_edge.train import sample_command
+from toolace_edge.train.check import _problem as problem_of
 from toolace_edge.train.check import examine
 from toolace_edge.train.command import train
 from toolace_edge.train.endpoint import EndpointAnswerer
@@ -328,6 +330,54 @@ def test_check_says_what_a_file_contains_and_which_line_is_wrong(tmp_path: Path)
     result = CliRunner().invoke(train, ["check", str(file), "--json"])
     assert result.exit_code == 1
     assert json.loads(result.output)["bad"] == 2
+
+
+NOTE = Tool("note", "Note.", {"type": "object", "properties": {
+    "text": {"type": "string"}, "long": {"type": "string", "maxLength": 900},
+    "tags": {"anyOf": [{"type": "null"}, {"type": "array", "items": {"type": "string"}}]},
+}, "required": []})  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"text": "x" * 513}, "arguments.text has 513 characters; without maxLength 512 are the most"),
+        ({"text": "a\x00b"}, r"control character '\\x00'"),
+        ({"tags": ["a"] * 17}, "arguments.tags has 17 items"),
+        ({"tags": ["a", "b" * 600]}, r"arguments.tags\[1\] has 600 characters"),
+        ({"text": "x" * 512, "long": "y" * 900, "tags": ["a\tb\n"] * 16}, None),
+        ({"tags": None}, None),
+    ],
+)
+def test_an_answer_that_the_runtime_could_not_write_is_no_line(arguments: Any, says: str | None) -> None:
+    line_ = Example("1", "x", (Message("user", "note"),), (NOTE,), (ToolCall("note", arguments),))
+    problem = problem_of(line_)
+    assert (problem is None) if says is None else re.search(says, problem or "")
+    many = Example("1", "x", (Message("user", "note"),), (NOTE,), (ToolCall("note", {}),) * 9)
+    assert "9 calls" in (problem_of(many) or "")
+
+
+def test_check_counts_ids_that_come_again(tmp_path: Path) -> None:
+    file = tmp_path / "d.jsonl"
+    file.write_text("\n".join(line(f"hello {i}", [], id="same") for i in range(3)))
+    report = examine(file)
+    assert (report.bad, report.repeated) == (0, 2)
+    assert any("2 of 3 lines have that of an earlier one" in lack for lack in report.lacks())
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        ("sample", "--data", __file__, "--out", "x", "--in-flight", "0"),
+        *(("model", "--data", __file__, "--out", "x", f"--{flag}", "0") for flag in ("threads", "width", "steps")),
+        *(("model", "--data", __file__, "--out", "x", f"--{flag}", "0") for flag in ("layers", "eval-every")),
+        ("base", "--gguf", __file__, "--data", __file__, "--out", "x", "--layers", "1"),
+        ("base", "--gguf", __file__, "--data", __file__, "--out", "x", "--ffn", "0"),
+    ],
+)  # fmt: skip
+def test_a_number_that_means_nothing_is_refused(asked: tuple[str, ...]) -> None:
+    result = CliRunner().invoke(train, asked)
+    assert (result.exit_code, "is not in the range" in result.output) == (2, True)
 
 
 def test_select_writes_ids_and_drafts(tmp_path: Path) -> None:

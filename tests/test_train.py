@@ -453,7 +453,9 @@ def test_when_the_process_that_draws_rows_dies_the_training_does_too(tmp_path: P
         next(stream)
 
 
-def _run_of(folder: Path, config: ModelConfig, seed: int, tokenizer: str = "{}") -> dict[str, torch.Tensor]:
+def _run_of(
+    folder: Path, config: ModelConfig, seed: int, tokenizer: str = "{}", *, smoothed: bool = False
+) -> dict[str, torch.Tensor]:
     """A run's folder with a random checkpoint; its masters."""
     torch.manual_seed(seed)
     masters = {name: p.detach().float() for name, p in Llama(config).named_parameters()}
@@ -461,7 +463,8 @@ def _run_of(folder: Path, config: ModelConfig, seed: int, tokenizer: str = "{}")
     (folder / "hf").mkdir(parents=True)
     for name in ("tokenizer.json", "tokenizer_config.json"):
         (folder / "hf" / name).write_text(tokenizer)
-    save_checkpoint(folder / "checkpoint.safetensors", config, {f"masters/{k}": v for k, v in masters.items()}, {})
+    save_checkpoint(folder / "checkpoint.safetensors", config, {f"masters/{k}": v for k, v in masters.items()},
+                    {"smoothed": smoothed})  # fmt: skip
     return masters
 
 
@@ -483,7 +486,8 @@ def test_runs_of_another_shape_or_tokenizer_have_no_mean(tmp_path: Path) -> None
     _run_of(tmp_path / "a", SMALL, 0)
     _run_of(tmp_path / "b", replace(SMALL, ffn=128), 0)
     _run_of(tmp_path / "c", SMALL, 0, tokenizer='{"other": 1}')
-    for other, reason in (("b", "another shape"), ("c", "another tokenizer")):
+    _run_of(tmp_path / "d", SMALL, 0, smoothed=True)
+    for other, reason in (("b", "another shape"), ("c", "another tokenizer"), ("d", "moved outliers")):
         with pytest.raises(InputError, match=reason):
             write_mean([tmp_path / "a", tmp_path / other], tmp_path / "mean", on_grid=False)
     assert not (tmp_path / "mean").exists()

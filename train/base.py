@@ -21,6 +21,8 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from toolace_edge.errors import InputError
+
 from .base_gguf import Base, read_base
 from .cut_layers import Reader, cut, layers_to_keep
 from .cut_vocabulary import cut_embedding, cut_vocabulary, kept_merges, smollm_tokenizer, usage
@@ -42,6 +44,7 @@ def make_base(
     """
     with whole_folder(out) as folder:
         base = read_base(gguf)
+        _check_shape(base, gguf, layers, ffn)
         tokenizer, origin = _vocabulary(base, data, more, vocab_size)
         state = {**base.state, "embed.weight": cut_embedding(base.state["embed.weight"], base.tokens, origin)}
         config = replace(base.config, vocab_size=tokenizer.get_vocab_size(), n_ctx=N_CTX)
@@ -55,6 +58,13 @@ def make_base(
         save_tokenizer(tokenizer, folder)
     size = sum(tensor.numel() for tensor in state.values())
     click.echo(f"{out}: {size / 1e6:.1f} M parameters, layers {kept}", err=True)
+
+
+def _check_shape(base: Base, gguf: Path, layers: int, ffn: int) -> None:
+    """The first and the last layer stay, and nothing can be added."""
+    for flag, value, least, most in (("--layers", layers, 2, base.config.n_layers), ("--ffn", ffn, 1, base.config.ffn)):
+        if not least <= value <= most:
+            raise InputError(f"{flag} is {value}; {gguf} can be cut to {least} .. {most}.")
 
 
 def _vocabulary(base: Base, data: Path, more: Sequence[Path], size: int) -> tuple[Tokenizer, list[str | None]]:

@@ -38,18 +38,18 @@ def read_base(path: Path) -> Base:
         raise MissingDependency("gguf", "convert") from None
     try:
         reader = GGUFReader(path)
-    except ValueError as error:
+    except (ValueError, IndexError, KeyError) as error:  # gguf's, of a file that ends early
         raise ModelError(f"{path}: not a GGUF file ({error}).", hint="Give the .gguf file of a base model.") from error
     tensors = {
         t.name: dequantize(t.data, t.tensor_type).reshape([int(n) for n in reversed(t.shape)]).astype(np.float32)
         for t in reader.tensors
     }
     facts = {name: field.contents() for name, field in reader.fields.items()}
-    if facts["general.architecture"] != "llama" or "output.weight" in tensors:
+    if facts.get("general.architecture") != "llama" or "output.weight" in tensors:
         raise ModelError(f"{path}: a base must be a Llama whose embeddings are tied.", hint="Take SmolLM2, for one.")
-    if facts["tokenizer.ggml.pre"] != "smollm":
+    if facts.get("tokenizer.ggml.pre") != "smollm":
         raise ModelError(
-            f"{path}: its tokenizer cuts texts by {facts['tokenizer.ggml.pre']!r}; only 'smollm' can be cut down.",
+            f"{path}: its tokenizer cuts texts by {facts.get('tokenizer.ggml.pre')!r}; only 'smollm' can be cut down.",
             hint="Its rule (digits apart, then GPT-2's words) is what the new tokenizer is written with.",
         )
     config = _config(facts, tensors)

@@ -7,6 +7,7 @@ said.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -15,10 +16,13 @@ from typing import Any
 
 from toolace_edge.errors import DataError
 from toolace_edge.examples import Example, read_examples
+from toolace_edge.formats.base import Limits
 from toolace_edge.schema import check
 
 from .grounding import texts
 
+LIMITS = Limits()
+_UNWRITTEN = re.compile(r"[\x00-\x07\x0b\x0e-\x1f\x7f]")  # JSON has no short escape for these
 # (what, the share below which it is called lacking)
 _NEEDS = (
     ("no call", 0.10), ("several calls", 0.05), ("the same tool twice", 0.02), ("more than one tool", 0.50),
@@ -38,11 +42,15 @@ class Report:
     values: int = 0
     said: int = 0
     bad: int = 0
+    repeated: int = 0
     problems: list[str] = field(default_factory=list)
 
     def lacks(self) -> list[str]:
         """A sentence for each thing that is rarer than it should be."""
         found = []
+        if self.repeated:
+            found.append(f"ids of their own: {self.repeated} of {self.lines} lines have that of an earlier one, and "
+                         "`train rounds` and --only choose by ids")  # fmt: skip
         for what, least in _NEEDS:
             share = self.kinds[what] / self.lines if self.lines else 0.0
             if share < least:
@@ -60,9 +68,11 @@ class Report:
 
 def examine(path: Path) -> Report:
     """Reads the whole file. DataError only where it cannot go on: a line that is no JSON in the form of the data."""
-    report = Report()
+    report, seen = Report(), set[str]()
     for example in read_examples(path):
         report.lines += 1
+        report.repeated += example.id in seen
+        seen.add(example.id)
         report.sources[example.group] += 1
         problem = _problem(example)
         if problem:
@@ -92,9 +102,49 @@ def _problem(example: Example) -> str | None:
     for call in example.gold:
         if call.name not in by_name:
             return f"it calls {call.name!r}, which is none of its tools"
-        wrong = check(by_name[call.name].parameters, dict(call.arguments))
-        if wrong:
+        parameters = by_name[call.name].parameters
+        if wrong := check(parameters, dict(call.arguments)):
             return f"its call of {call.name} does not obey the schema: {wrong}"
+        if beyond := _beyond(parameters, dict(call.arguments), "arguments"):
+            return f"the runtime could not write its call of {call.name}: {beyond}"
+    if len(example.gold) > LIMITS.max_calls:
+        return f"it has {len(example.gold)} calls, and the runtime writes {LIMITS.max_calls} at most"
+    if len(example.text) > LIMITS.max_text:
+        return f"its text has {len(example.text)} characters, and the runtime writes {LIMITS.max_text} at most"
+    return None
+
+
+def _beyond(schema: Any, value: Any, where: str) -> str | None:
+    """What of a value that obeys its schema lies beyond the bounds that the runtime sets where the schema has none."""
+    schema = schema if isinstance(schema, Mapping) else {}
+    if "enum" in schema:
+        return None
+    if "anyOf" in schema:
+        found = [_beyond(arm, value, where) for arm in schema["anyOf"] if not check(arm, value)]
+        return None if None in found else found[0]
+    if isinstance(value, str):
+        return _beyond_text(schema, value, where)
+    if isinstance(value, Mapping):
+        parts, free = schema.get("properties", {}), schema.get("additionalProperties")
+        inner = ((parts.get(name, free), one, f"{where}.{name}") for name, one in value.items())
+        return next(filter(None, (_beyond(*one) for one in inner)), None)
+    if not isinstance(value, list):
+        return None
+    heads = schema.get("prefixItems", ())
+    most = schema.get("maxItems", max(LIMITS.max_items, schema.get("minItems", 0), len(heads)))
+    if len(value) > most:
+        return f"{where} has {len(value)} items; without maxItems {most} are the most"
+    items = [heads[i] if i < len(heads) else schema.get("items") for i in range(len(value))]
+    parts_of = ((item, one, f"{where}[{i}]") for i, (item, one) in enumerate(zip(items, value, strict=True)))
+    return next(filter(None, (_beyond(*one) for one in parts_of)), None)
+
+
+def _beyond_text(schema: Mapping[str, Any], text: str, where: str) -> str | None:
+    most = schema.get("maxLength", max(LIMITS.max_string, schema.get("minLength", 0)))
+    if len(text) > most:
+        return f"{where} has {len(text)} characters; without maxLength {most} are the most"
+    if odd := _UNWRITTEN.search(text):
+        return f"{where} has the control character {odd[0]!r}"
     return None
 
 

@@ -37,8 +37,10 @@ def train() -> None:
     "--out", type=click.Path(path_type=Path), required=True, metavar="FOLDER", help="A checkpoint to train from."
 )
 @click.option("--vocab-size", default=12032, show_default=True, help="Tokens to keep, ours among them.")
-@click.option("--layers", default=21, show_default=True, help="Layers to keep.")
-@click.option("--ffn", default=768, show_default=True, help="Feed-forward channels a layer to keep.")
+@click.option("--layers", default=21, show_default=True, type=click.IntRange(2), help="Layers to keep.")
+@click.option(
+    "--ffn", default=768, show_default=True, type=click.IntRange(1), help="Feed-forward channels a layer to keep."
+)
 def base(**options: Any) -> None:
     """Cut a published base down to what `train model --base` starts from.
 
@@ -75,7 +77,9 @@ def lines(**options: Any) -> None:
 @click.option("--data", type=_file, required=True, metavar="FILE", help="Examples to learn from, .jsonl or .jsonl.gz.")
 @click.option("--dev", type=_file, metavar="FILE", help="Examples to watch the training with.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, metavar="FOLDER", help="A run; it is resumed.")
-@click.option("--steps", default=6000, show_default=True, help="Updates of the weights, in all.")
+@click.option(
+    "--steps", default=6000, show_default=True, type=click.IntRange(1), help="Updates of the weights, in all."
+)
 @click.option("--drafts", type=_file, metavar="FILE", help="The model's own drafts, to learn refinement from.")
 @click.option("--apis", type=_file, metavar="FILE", help="API schemas to make tools of, .jsonl.gz.")
 @click.option(
@@ -83,11 +87,19 @@ def lines(**options: Any) -> None:
 )
 @click.option("--base", type=_folder, metavar="FOLDER", help="A checkpoint to start from, as `train base` writes it.")
 @click.option("--q4-from", default=2.0, show_default="never", help="Share of the steps after which weights are Q4_0's.")
-@click.option("--layers", default=8, show_default=True, help="Depth, without a base.")
-@click.option("--width", default=256, show_default=True, help="A multiple of 128, without a base.")
+@click.option("--layers", default=8, show_default=True, type=click.IntRange(1), help="Depth, without a base.")
+@click.option(
+    "--width", default=256, show_default=True, type=click.IntRange(128), help="A multiple of 128, without a base."
+)
 @click.option("--seed", default=1, show_default=True, help="Of weights, made-up lines and order.")
-@click.option("--threads", default=2, show_default=True, help="CPU threads.")
-@click.option("--eval-every", default=500, show_default=True, help="Steps from one look at --dev to the next.")
+@click.option("--threads", default=2, show_default=True, type=click.IntRange(1), help="CPU threads.")
+@click.option(
+    "--eval-every",
+    default=500,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Steps from one look at --dev to the next.",
+)
 def model(**options: Any) -> None:
     """Train a model from a base or from scratch, or resume the run in FOLDER.
 
@@ -257,7 +269,9 @@ def _listed(counts: dict[str, int]) -> str:
 @click.option("--out", type=click.Path(path_type=Path), required=True, metavar="FILE", help="Samples; it is resumed.")
 @click.option("--model", "-m", default=None, metavar="MODEL", help="Bundled name, store name or path.  [default: nano]")
 @click.option("--url", metavar="URL", help="An OpenAI-compatible server instead, up to /v1; --model is its name there.")
-@click.option("--in-flight", default=32, show_default=True, help="Requests at once, with --url.")
+@click.option(
+    "--in-flight", default=32, show_default=True, type=click.IntRange(1), help="Requests at once, with --url."
+)
 @click.option("-k", "k", type=click.IntRange(1), default=4, show_default=True, help="Answers a line, the first greedy.")
 @click.option("--temperature", type=click.FloatRange(0), default=1.0, show_default=True, help="Of the other answers.")
 @click.option("--limit", type=click.IntRange(1), help="Only the first lines.")

@@ -28,6 +28,13 @@ def write_mean(runs: Sequence[Path], out: Path, *, on_grid: bool) -> None:
     with whole_folder(out) as folder:
         found = [load_checkpoint(run / "checkpoint.safetensors") for run in runs]
         config = found[0][0]
+        smoothed = [bool(facts.get("smoothed")) for _, _, facts in found]
+        if len(set(smoothed)) > 1:
+            one, other = runs[smoothed.index(True)], runs[smoothed.index(False)]
+            raise InputError(
+                f"{one} has moved outliers of its activations into the weights, and {other} has not.",
+                hint="Take runs that are all on the grid of Q4_0 (--q4-from), or none.",
+            )
         for run, (other, _, _) in zip(runs, found, strict=True):
             if other != config:
                 raise InputError(f"{run}: a model of another shape than that of {runs[0]}.")

@@ -93,6 +93,10 @@ def train_meanings(
     data: Sequence[Path], base: Path, out: Path, *, vocabulary: int, width: int, steps: int, seed: int = 1
 ) -> None:
     """Writes the table `out`. InputError where no line of the data calls anything."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    tokenizer = base / "tokenizer.json"
+    if not tokenizer.is_file():
+        raise InputError(f"{base} has no tokenizer.json.", hint="--base is a checkpoint's folder, with its tokenizer.")
     corpus = Corpus()
     for path in data:
         corpus.read(path)

@@ -65,7 +65,9 @@ def read_lines(
             continue
         if not rows:
             _check_vocabulary(vocabulary, fmt, example)
-        for draft in (None, *first_answers.get(example.id, ())):
+        # Drafts hold no text, which the runtime would show in the place of calls.
+        drafted = [draft for draft in first_answers.get(example.id, ()) if draft or not example.text]
+        for draft in (None, *drafted):
             row = render(example, vocabulary, fmt, draft)
             if len(row.ids) > length:
                 too_long += 1
