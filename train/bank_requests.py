@@ -50,8 +50,8 @@ def _of_one_tool(one: BankTool, text: str, implied: str, mark: str) -> Request:
     count = max([1, *slots, *fixed])
     if (count > 1) != (mark == "&"):
         raise ValueError(f"{count} calls in a line that starts with {mark}")
-    for call, told in slots.items():  # a number's own value may take the place of one that is for all, and no other
-        _refuse_twice(told, {*fixed.get(0, {}), *fixed.get(call, {})})
+    for k, told in slots.items():  # a number's own value may take the place of one that is for all, and no other
+        _refuse_twice(told, {*fixed.get(0, {}), *fixed.get(k, {})})
     calls = [
         Call(name, fixed.get(0, {}) | fixed.get(k, {}), slots.get(0, {}) | slots.get(k, {}))
         for k in range(1, count + 1)

@@ -30,9 +30,9 @@ def write_mean(runs: Sequence[Path], out: Path, *, on_grid: bool) -> None:
         config = found[0][0]
         smoothed = [bool(facts.get("smoothed")) for _, _, facts in found]
         if len(set(smoothed)) > 1:
-            one, other = runs[smoothed.index(True)], runs[smoothed.index(False)]
+            moved, still = runs[smoothed.index(True)], runs[smoothed.index(False)]
             raise InputError(
-                f"{one} has moved outliers of its activations into the weights, and {other} has not.",
+                f"{moved} has moved outliers of its activations into the weights, and {still} has not.",
                 hint="Take runs that are all on the grid of Q4_0 (--q4-from), or none.",
             )
         for run, (other, _, _) in zip(runs, found, strict=True):

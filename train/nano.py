@@ -220,7 +220,7 @@ def _begin(out: Path, sources: Sources, base: Path | None, numbers: Mapping[str,
         if base is not None and not (base / name).is_file():
             raise InputError(f"{base} has no {name}.", hint="--base is a folder that `train base` or `unpack` wrote.")
     files = {name: getattr(sources, name) for name in ("data", "dev", "drafts", "apis", "only")}
-    facts = {name: None if file is None else digest(file) for name, file in files.items()}
+    facts: dict[str, Any] = {name: None if file is None else digest(file) for name, file in files.items()}
     facts = {**facts, "base": None if base is None else digests(base), **numbers}
     if (out / "checkpoint.safetensors").exists():
         check_same_run(out, facts)
