@@ -430,7 +430,7 @@ def test_lines_of_any_source_are_learned(
 ) -> None:
     packer = rows_of(Sources(_file_of(tmp_path, source)), tokenizer)
     assert packer.found().source == source
-    assert f"6 lines, learned {source} 6; left out: none" in capsys.readouterr().err
+    assert f"6 lines; to learn by source: {source} 6; left out: none" in capsys.readouterr().err
     packer.rng.seed(1)
     assert packer.row(Mix(length=256, bank=0, own=0, synth=0.2)).answers > 0
 

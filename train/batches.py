@@ -118,7 +118,7 @@ def _pools(sources: Sources) -> dict[str, list[Example]]:
     if not pools:
         raise InputError(f"{sources.data} holds no line to learn from: {why_not}.")
     counts = ", ".join(f"{name} {len(pool)}" for name, pool in sorted(pools.items()))
-    click.echo(f"{sources.data}: {read} lines, learned {counts}; left out: {why_not or 'none'}", err=True)
+    click.echo(f"{sources.data}: {read} lines; to learn by source: {counts}; left out: {why_not or 'none'}", err=True)
     return pools
 
 
