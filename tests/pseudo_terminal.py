@@ -109,6 +109,8 @@ class Program:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def type(self, text: str) -> None:
+        if "\x03" in text:  # between Python's look for signals and readline's wait one is only heard at the next key
+            time.sleep(0.3)
         os.write(self._ours, text.encode())
 
     def wait(self, until: Callable[[Screen], bool] | str) -> str:

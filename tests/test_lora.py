@@ -233,12 +233,12 @@ def test_either_conversion_of_an_adapter_is_that_of_the_merged_model(base: Path,
     write_safetensors(merged / "model.safetensors", {name: opened.tensor(name) for name in opened.slots})
     for source, more in ((adapter, ("--base", base)), (merged, ())):
         for kind, options in (("gguf", ("--kind", "f32")), ("onnx", ("--precision", "int4"))):
-            out = tmp_path / f"{kind}-{source.name}"
+            out = tmp_path / f"{kind}-{source.name}{'.gguf' if kind == 'gguf' else ''}"
             arguments = ("convert", kind, source, out, *options, *more, "--name", "m", "--no-verify")
             result = CliRunner().invoke(cli, [str(argument) for argument in arguments])
             assert result.exit_code == 0, result.output
     one, other = (
-        {tensor.name: tensor.data.tobytes() for tensor in gguf.GGUFReader(tmp_path / f"gguf-{name}").tensors}
+        {tensor.name: tensor.data.tobytes() for tensor in gguf.GGUFReader(tmp_path / f"gguf-{name}.gguf").tensors}
         for name in ("adapter", "merged")
     )
     assert one == other

@@ -205,5 +205,5 @@ def test_leaving_stops_whoever_has_the_turn_and_waits_for_that() -> None:
     leaving.join(MUCH_S)
     asking.join(MUCH_S)
     assert ended
-    with pytest.raises(EngineError, match="closed"):
+    with pytest.raises(Cancelled, match="ends"):
         session.complete("note a number")

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TypeVar
 
+from toolace_edge.errors import Cancelled
+
 _Result = TypeVar("_Result")
 
 
@@ -21,8 +23,14 @@ class OwnThread:
         self._pool = ThreadPoolExecutor(1, "llama.cpp")
 
     def run(self, function: Callable[..., _Result], *arguments: object) -> _Result:
-        """The function's result. An interrupt is raised here once the function has ended."""
-        future = self._pool.submit(function, *arguments)
+        """The function's result. An interrupt is raised here once the function has ended.
+
+        Cancelled as the program ends.
+        """
+        try:
+            future = self._pool.submit(function, *arguments)
+        except RuntimeError as error:  # Python takes no more work for threads
+            raise Cancelled("Cancelled, as the program ends.") from error
         try:
             return future.result()
         except BaseException:

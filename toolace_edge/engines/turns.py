@@ -39,10 +39,12 @@ class Turns:
     def turn(self, cancelled: Callable[[], bool] | None = None) -> Iterator[None]:
         """Wait until it is this thread's turn, and keep it for the block.
 
-        Cancelled where `cancelled` says so while it waits; EngineError after `end`, and where the thread has the turn
-        already (a callback that asks the model which is calling it), as it would wait for itself.
+        Cancelled where `cancelled` says so while it waits, and after `leave`; EngineError after `end`, and where the
+        thread has the turn already (a callback that asks the model which is calling it), as it would wait for itself.
         """
         with self._place(cancelled) as there_are_turns:
+            if self.is_leaving:
+                raise Cancelled("Cancelled, as the program ends.")
             if not there_are_turns:
                 raise EngineError("The model is closed.", hint="Open the model again.")
             yield
