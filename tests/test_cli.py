@@ -67,6 +67,12 @@ def test_no_call_is_an_answer(tools: Path) -> None:
     assert (result.stdout, result.exit_code) == ("No tool fits this request.\n", 0)
 
 
+def test_an_answer_that_was_cut_off_is_said_to_be_and_never_taken_for_no_call(tools: Path) -> None:
+    result = run("run", "ten minutes please", "--tools", tools, "--max-tokens", "3", replies=("<|text|>It is<|end|>",))
+    assert (result.exit_code, result.stderr) == (0, "The answer ended at a limit: what it says last may be cut off.\n")
+    assert "No tool fits" not in result.stdout
+
+
 def test_text_is_printed_where_the_model_wrote_some(tools: Path) -> None:
     assert run("run", "hello", "--tools", tools, replies=("<|text|>Hi.<|end|>",)).stdout == "Hi.\n"
 

@@ -138,7 +138,7 @@ def print_answer(answer: Answer) -> None:
     """For people: a line a call, or what was said instead."""
     for call in answer.calls:
         echo(str(call))
-    if not answer.calls:
+    if not answer.calls and (answer.text or not answer.cut):  # what was cut off may have been a call
         echo(answer.text or "No tool fits this request.")
 
 
