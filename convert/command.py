@@ -101,14 +101,18 @@ def _proof(options: Mapping[str, Any]) -> Proof:
     "--exporter", type=click.Choice(["own", "optimum"]), default="own", show_default=True, metavar="NAME",
     help="Whose graph: own, or optimum's (fp32, int8).",
 )  # fmt: skip
+@click.option(
+    "--activations", type=click.Choice(["int8", "head", "float32"]), default="int8", show_default=True, metavar="NAME",
+    help="What enters int8 and int4: int8, or float32 in the head or all.",
+)  # fmt: skip
 @_format
 @_calibration
 @_name
 @_base
 @_proof_options
 def onnx(
-    source: Path, out: Path, precision: str, exporter: str, fmt: str | None, calibration: Path | None, name: str | None,
-    base: Path | None, **options: Any,
+    source: Path, out: Path, precision: str, exporter: str, activations: str, fmt: str | None, calibration: Path | None,
+    name: str | None, base: Path | None, **options: Any,
 ) -> None:  # fmt: skip
     """Convert a checkpoint folder to a model folder for onnxruntime.
 
@@ -119,7 +123,7 @@ def onnx(
     Example:
       toolace-edge convert onnx runs/nano/checkpoint models/nano --precision int8
     """
-    from .onnx import EXPORTERS, convert_onnx
+    from .onnx import EXPORTERS, check_activations, convert_onnx
     from .own_format import format_of
     from .places import check_folder, place_folder
     from .progress import Bars
@@ -127,6 +131,7 @@ def onnx(
     if precision not in EXPORTERS[exporter]:
         known = f"{', '.join(EXPORTERS[exporter])}, which --exporter {exporter} can make"
         raise click.BadParameter(f"{precision!r} is not one of {known}.", param_hint="--precision")
+    check_activations(activations, precision, exporter)
     if exporter == "optimum":
         from .onnx_optimum import check_installed
 
@@ -139,7 +144,7 @@ def onnx(
         made = folder / "made" / out.name
         convert_onnx(
             source, made, precision=precision, name=name or out.name, fmt=fmt, calibration=facts, base=base,
-            exporter=exporter, on_progress=partial(bars, "Converting"),
+            exporter=exporter, activations=activations, on_progress=partial(bars, "Converting"),
         )  # fmt: skip
         report = proof.prove(source, made, fmt=fmt, base=base, whole=None, folder=folder, on_stage=bars)
         problem = proof.problem(report)

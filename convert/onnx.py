@@ -29,9 +29,12 @@ from .quantize import BLOCK, stored_otherwise
 MAX_INSIDE_BYTES = 1_900_000_000  # of weights in model.onnx itself: protobuf ends at 2 GiB
 _BYTES_A_WEIGHT = {"fp32": 4.0, "fp16": 2.0, "int8": 1.125, "int4": 0.625}  # with a float32 scale for 32 weights
 PRECISIONS = tuple(_BYTES_A_WEIGHT)
+QUANTIZED = ("int8", "int4")
 # Our own graph, or the one that optimum exports, with what each can be.
 EXPORTERS: Mapping[str, tuple[str, ...]] = {"own": PRECISIONS, "optimum": onnx_optimum.PRECISIONS}
 HEAD_STEP = 16  # GroupQueryAttention with rotation, on a CPU
+# What enters a quantized matrix: rounded to int8 in blocks of 32, or left as float32, in every matrix or the last one.
+ACTIVATIONS = ("int8", "head", "float32")
 _FACTS_FILE = "toolace.json"
 
 
@@ -46,18 +49,21 @@ def convert_onnx(
     calibration: Mapping[str, Any] | None = None,
     base: Path | None = None,
     exporter: str = "own",
+    activations: str = "int8",
     say: Callable[[str], None] = note,
     on_progress: Progress | None = None,
 ) -> Path:
     """Convert the checkpoint folder `source` to the model folder `out`, replacing an older one. Returns `out`.
 
-    `exporter` is one of EXPORTERS, `precision` one of its; our int8 and int4 are of weights, in blocks of 32; fp16 is
-    only stored so. `n_ctx` is the checkpoint's own unless given. `base` is the base's folder where `source` is an
-    adapter and names none here; `say` gets what should be known of the result. Our own graph takes the memory of a
-    layer, then that of the result as it is opened, and is the same bytes for the same checkpoint.
+    `exporter` is one of EXPORTERS, `precision` one of its; our int8 and int4 are of weights, in blocks of 32, and
+    `activations` (one of ACTIVATIONS) is for these two; fp16 is only stored so. `n_ctx` is the checkpoint's own unless
+    given. `base` is the base's folder where `source` is an adapter and names none here; `say` gets what should be
+    known of the result. Our own graph takes the memory of a layer, then that of the result as it is opened, and is the
+    same bytes for the same checkpoint.
     """
     if precision not in EXPORTERS[exporter]:
         raise ValueError(f"precision is {precision!r}, not one of {', '.join(EXPORTERS[exporter])}")
+    check_activations(activations, precision, exporter)
     checkpoint = read_checkpoint(source, base)
     for line in (*checkpoint.notes, *_stored_otherwise(checkpoint.config, precision, exporter)):
         say(line)
@@ -73,15 +79,28 @@ def convert_onnx(
             onnx_optimum.export_optimum(source, base, precision, aside, on_progress)
         else:
             watched = checkpoint if on_progress is None else checkpoint.watched(on_progress)
-            _write_own(watched, precision, n_ctx, name, aside / "model.onnx")
+            _write_own(watched, precision, activations, n_ctx, name, aside / "model.onnx")
         (aside / "tokenizer.json").write_bytes(checkpoint.tokenizer_json.encode())
         facts = _facts(checkpoint, name, precision, n_ctx, fmt, calibration)
+        if exporter == "own" and precision in QUANTIZED:
+            facts["activations"] = activations
         facts["sha256"] = {file.name: sha256_of(file) for file in sorted(aside.iterdir())}
         (aside / _FACTS_FILE).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
         with OnnxEngine(aside) as engine:
             _ = engine.tokenizer  # built when it is first asked for, and refused then
         place_folder(aside, out, None, folder)
     return out
+
+
+def check_activations(activations: str, precision: str, exporter: str) -> None:
+    """InputError where they are unknown, or where no matrix of ours is quantized."""
+    if activations not in ACTIVATIONS:
+        raise InputError(f"activations are {activations!r}, not one of {', '.join(ACTIVATIONS)}.", hint="")
+    if activations != "int8" and (exporter != "own" or precision not in QUANTIZED):
+        raise InputError(
+            f"activations {activations!r} say what enters a quantized matrix of our own graph, and there is none.",
+            hint="Leave it out, or use --exporter own with --precision int8 or int4.",
+        )
 
 
 def _check_request(checkpoint: Checkpoint, n_ctx: int) -> None:
@@ -102,7 +121,7 @@ def check_onnx(checkpoint: Checkpoint) -> None:
         )
 
 
-def _write_own(checkpoint: Checkpoint, precision: str, n_ctx: int, name: str, file: Path) -> None:
+def _write_own(checkpoint: Checkpoint, precision: str, activations: str, n_ctx: int, name: str, file: Path) -> None:
     """The graph of onnx_graph.py as `file`, with its weights inside as long as they fit."""
     try:
         from .onnx_data import DataFile
@@ -111,14 +130,14 @@ def _write_own(checkpoint: Checkpoint, precision: str, n_ctx: int, name: str, fi
         raise MissingDependency("onnx", "convert") from error
     large = _size_bytes(checkpoint.config, precision, n_ctx) > MAX_INSIDE_BYTES
     with DataFile(file.with_name(f"{file.name}.data")) if large else nullcontext() as data:
-        model = build_graph(checkpoint, precision, n_ctx, name, data)
+        model = build_graph(checkpoint, precision, n_ctx, name, data, activations=activations)
     file.write_bytes(model.SerializeToString(deterministic=True))
 
 
 def _stored_otherwise(config: ModelConfig, precision: str, exporter: str) -> Iterator[str]:
     """One sentence where our own graph has matrices that are not quantized though it was asked for."""
     shapes = [shape for shape in config.tensor_shapes().values() if len(shape) == 2 and shape[1] % BLOCK]
-    if exporter == "own" and precision in ("int8", "int4") and shapes:
+    if exporter == "own" and precision in QUANTIZED and shapes:
         yield stored_otherwise(Counter((columns, "fp32") for _, columns in shapes))
 
 

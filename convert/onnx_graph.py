@@ -32,17 +32,28 @@ from .quantize import BLOCK, quantizable, quantize_blocks
 
 _BITS: dict[str, Literal[4, 8]] = {"int8": 8, "int4": 4}
 MICROSOFT = "com.microsoft"
-# MatMulNBits' accuracy_level: each row of the input is quantized by itself, a block at a time, so that a row's result
-# does not depend on its neighbours (a draft is verified with the numbers that decoding alone would give).
-INT8_ACTIVATIONS = 4
+# MatMulNBits' accuracy_level, by what enters a matrix. In int8 each row of it is quantized by itself, a block at a
+# time, so that a row's result does not depend on its neighbours. "head" is int8 but for the last matrix: its result is
+# the logits, so that its rounding alone is half of what all of them do to a choice, and it is one matrix of many.
+_INT8, _FLOAT32 = 4, 1
+ACTIVATIONS = {"int8": (_INT8, _INT8), "head": (_INT8, _FLOAT32), "float32": (_FLOAT32, _FLOAT32)}  # layers, head
 
 
 def build_graph(
-    checkpoint: Checkpoint, precision: str, n_ctx: int, name: str, data: DataFile | None = None
+    checkpoint: Checkpoint,
+    precision: str,
+    n_ctx: int,
+    name: str,
+    data: DataFile | None = None,
+    *,
+    activations: str = "int8",
 ) -> onnx.ModelProto:
-    """The whole model, weights inside or in `data`. Raises ModelError where a weight is too large for fp16."""
+    """The whole model, weights inside or in `data`. `activations` (one of ACTIVATIONS) matters to quantized matrices.
+
+    Raises ModelError where a weight is too large for fp16.
+    """
     config = checkpoint.config
-    graph = _Builder(precision, config, data)
+    graph = _Builder(precision, config, data, ACTIVATIONS[activations])
     graph.rotary_caches(n_ctx)
     hidden = graph.embed(checkpoint.tensor("model.embed_tokens.weight"))
     update = None
@@ -88,9 +99,10 @@ def _layer(graph: _Builder, checkpoint: Checkpoint, layer: int, hidden: str, upd
 class _Builder:
     """Nodes and weights so far. Methods take and give names of values; the name of a node is that of its output."""
 
-    def __init__(self, precision: str, config: ModelConfig, data: DataFile | None = None) -> None:
+    def __init__(self, precision: str, config: ModelConfig, data: DataFile | None, levels: tuple[int, int]) -> None:
         self.store = numpy_helper.from_array if data is None else data.add
         self.precision, self.bits, self.config = precision, _BITS.get(precision), config
+        self.levels = levels
         self.nodes: list[onnx.NodeProto] = []
         self.weights: dict[str, onnx.TensorProto] = {}
 
@@ -141,7 +153,8 @@ class _Builder:
             return self.node("MatMul", [x, turned], [out])
         inputs = [x, *self._pack(name, weight, self.bits)]
         sizes = {"N": weight.shape[0], "K": weight.shape[1], "bits": self.bits, "block_size": BLOCK}
-        return self.node("MatMulNBits", inputs, [out], domain=MICROSOFT, accuracy_level=INT8_ACTIVATIONS, **sizes)
+        level = self.levels[out == "logits"]
+        return self.node("MatMulNBits", inputs, [out], domain=MICROSOFT, accuracy_level=level, **sizes)
 
     def _pack(self, name: str, weight: NDArray[np.float32], bits: Literal[4, 8]) -> tuple[str, str]:
         """The names of the packed weight and of its scales, stored in fp16 and widened once as the model is loaded."""

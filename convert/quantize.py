@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 BLOCK = 32
 # Fractions of the largest number that the scale is tried at: clipping it a little often costs less than coarse steps.
 INT4_SHRINKS = tuple(float(s) for s in np.linspace(0.75, 1.05, 13))
+# Eight bits need no clipping. The first is a power of two times the scale of a 4-bit grid, the second that of Q8_0's.
+INT8_SHRINKS = (1.0, -128 / 127)
 ROWS_AT_ONCE = 4096  # bounds the search's memory
 
 
@@ -83,14 +85,13 @@ def _quantize(
     half = 2 ** (bits - 1)
     at = np.abs(blocks).argmax(axis=-1, keepdims=True)
     extreme = np.take_along_axis(blocks, at, axis=-1)[..., 0]  # signed: -half can be reached, +half cannot
-    best_scales = (extreme / -half if bits == 4 else np.abs(extreme) / (half - 1)).astype(kind)
-    if bits == 4:
-        least = np.full(best_scales.shape, np.inf, np.float32)
-        for shrink in INT4_SHRINKS:
-            scales = (extreme / -half * shrink).astype(kind)
-            error = np.square(_round(blocks, scales, half) * scales.astype(np.float32)[..., None] - blocks).sum(axis=-1)
-            best_scales = np.where(error < least, scales, best_scales)
-            least = np.minimum(error, least)
+    best_scales = (extreme / -half).astype(kind)
+    least = np.full(best_scales.shape, np.inf, np.float32)
+    for shrink in INT4_SHRINKS if bits == 4 else INT8_SHRINKS:
+        scales = (extreme / -half * shrink).astype(kind)
+        error = np.square(_round(blocks, scales, half) * scales.astype(np.float32)[..., None] - blocks).sum(axis=-1)
+        best_scales = np.where(error < least, scales, best_scales)
+        least = np.minimum(error, least)
     return (_round(blocks, best_scales, half) + half).astype(np.uint8), best_scales
 
 

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+from safetensors.numpy import load_file, save_file
 
 from tests import engine_contract
 from tests.checkpoints import CONFIG, FAMILIES, LLAMA3_SCALING, random_tensors, write_checkpoint
@@ -24,7 +26,7 @@ onnx = pytest.importorskip("onnx")
 from tests.reference_logits import compare_logits, reference_logits  # noqa: E402
 from toolace_edge.convert import onnx as convert_onnx_module  # noqa: E402
 from toolace_edge.convert.checkpoint import read_checkpoint  # noqa: E402
-from toolace_edge.convert.onnx import convert_onnx  # noqa: E402
+from toolace_edge.convert.onnx import ACTIVATIONS, convert_onnx  # noqa: E402
 from toolace_edge.convert.quantize import quantize_blocks  # noqa: E402
 
 SHAPES: dict[str, dict[str, Any]] = {
@@ -153,6 +155,51 @@ def test_a_weight_on_the_grid_keeps_its_bits() -> None:
         quantized = quantize_blocks(on_grid, bits)  # type: ignore[arg-type]
         assert quantized.scales.dtype == np.float16
         assert np.array_equal(quantized.dequantize(), on_grid)
+
+
+def test_eight_bits_hold_what_q4_0_does() -> None:
+    from gguf import GGMLQuantizationType, dequantize, quantize
+
+    weight = np.random.default_rng(2).normal(size=(40, 96)).astype(np.float32) * 0.05
+    on_grid = dequantize(quantize(weight, GGMLQuantizationType.Q4_0), GGMLQuantizationType.Q4_0)
+    assert np.array_equal(quantize_blocks(on_grid, 8).dequantize(), on_grid)
+
+
+@pytest.mark.parametrize("precision", ["int4", "int8"])
+def test_without_the_rounding_of_activations_weights_on_the_grid_give_the_logits_of_fp32(
+    precision: str, tmp_path: Path
+) -> None:
+    source = write_checkpoint(tmp_path / "source")
+    file = source / "model.safetensors"
+    on_grid = {
+        name: quantize_blocks(values, 4).dequantize() if values.ndim == 2 else values
+        for name, values in load_file(file).items()
+    }
+    save_file(on_grid, file)
+
+    def logits(name: str, **options: str) -> NDArray[np.float32]:
+        with OnnxEngine(convert_onnx(source, tmp_path / name, name=name, **options), threads=1) as engine:  # type: ignore[arg-type]
+            parts = [engine.forward(IDS[a:b], n_logits=b - a).copy() for a, b in ((0, 1), (1, 40), (40, 90))]
+        return np.concatenate(parts)
+
+    exact = logits("fp32", precision="fp32")
+    errors = {
+        kind: float(np.square(logits(kind, precision=precision, activations=kind) - exact).mean())
+        for kind in ACTIVATIONS
+    }
+    assert errors["float32"] < 1e-8 < errors["head"] < errors["int8"]
+    facts = json.loads((tmp_path / "head" / "toolace.json").read_text())
+    assert (facts["precision"], facts["activations"]) == (precision, "head")
+
+
+def test_activations_are_of_quantized_matrices(tmp_path: Path) -> None:
+    source = write_checkpoint(tmp_path / "source")
+    with pytest.raises(InputError, match="'half', not one of int8, head, float32"):
+        convert_onnx(source, tmp_path / "m", name="m", activations="half")
+    for options in ({"precision": "fp32"}, {"exporter": "optimum"}):
+        with pytest.raises(InputError, match="there is none"):
+            convert_onnx(source, tmp_path / "m", name="m", activations="float32", **options)  # type: ignore[arg-type]
+    assert not (tmp_path / "m").exists()
 
 
 def test_a_tied_embedding_is_stored_once(folders: Callable[..., Path]) -> None:

@@ -7,6 +7,7 @@ import json
 import random
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,6 +33,7 @@ from toolace_edge.train.model import (  # noqa: E402
     ModelConfig,
     from_hugging_face,
     load_checkpoint,
+    read_config,
     save_checkpoint,
     to_hugging_face,
 )
@@ -491,3 +493,22 @@ def test_runs_of_another_shape_or_tokenizer_have_no_mean(tmp_path: Path) -> None
         with pytest.raises(InputError, match=reason):
             write_mean([tmp_path / "a", tmp_path / other], tmp_path / "mean", on_grid=False)
     assert not (tmp_path / "mean").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"head_dim": None}, "cannot be read"),
+        ({"rms_norm_eps": ...}, "has no 'rms_norm_eps'"),
+        ({"tie_word_embeddings": False}, "tie_word_embeddings is False"),
+        ({"model_type": "qwen2"}, "model_type is 'qwen2'"),
+        ({"rope_scaling": {"rope_type": "llama3"}}, "rope_scaling"),
+    ],
+)
+def test_a_base_that_is_computed_otherwise_is_refused(change: dict[str, Any], says: str, tmp_path: Path) -> None:
+    to_hugging_face(Llama(SMALL).state_dict(), SMALL, tmp_path)
+    assert read_config(tmp_path) == SMALL
+    facts = json.loads((tmp_path / "config.json").read_text()) | change
+    (tmp_path / "config.json").write_text(json.dumps({k: v for k, v in facts.items() if v is not ...}))
+    with pytest.raises(InputError, match=says):
+        read_config(tmp_path)

@@ -46,6 +46,10 @@ _INTEGER_FORMATS = {
     "int32": (-(2**31), 2**31 - 1), "int64": (-MAX_SAFE, MAX_SAFE),
     "uint8": (0, 2**8 - 1), "uint16": (0, 2**16 - 1), "uint32": (0, 2**32 - 1), "uint64": (0, MAX_SAFE),
 }  # fmt: skip
+# The same in a string (Google's documents, where JSON would lose the last digits): so many digits are always in range.
+_DIGITS = {
+    "int8": 2, "int16": 4, "int32": 9, "int64": 18, "uint8": 2, "uint16": 4, "uint32": 9, "uint64": 19,
+}  # fmt: skip
 _SILENT_FORMATS = {"float", "double", "decimal", "password"}  # say how to show or to store, not which values
 
 _ANNOTATIONS = frozenset((
@@ -152,6 +156,9 @@ def _translate_format(node: Node, path: str) -> None:
         own = {"minimum": node.get("minimum", low - 1) >= low, "maximum": node.get("maximum", high + 1) <= high}
         node["minimum"], node["maximum"] = max(low, node.get("minimum", low)), min(high, node.get("maximum", high))
         node["by_format"] = [key for key, is_own in own.items() if not is_own]  # what no keyword says
+    elif name in _DIGITS and "pattern" not in node:
+        sign = "" if name.startswith("u") else "-?"
+        node["pattern"] = f"^(0|{sign}[1-9][0-9]{{0,{_DIGITS[name] - 1}}})$"
     elif name == "url":
         node["format"] = "uri"
     elif name in patterns.FORMATS:

@@ -16,7 +16,11 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from toolace_edge.errors import InputError
+
 from .run_files import replace_text
+
+_OURS = "A base is a folder that `train base` or `unpack` wrote; other models are trained by `train tune`."
 
 
 @dataclass(frozen=True)
@@ -149,15 +153,40 @@ def to_hugging_face(state: dict[str, Tensor], c: ModelConfig, folder: Path) -> N
     replace_text(folder / "config.json", json.dumps(_hugging_face_config(c), indent=2) + "\n")
 
 
+# Fields of ModelConfig as config.json calls them, and what they are.
+_KEYS: dict[str, tuple[str, type]] = {
+    "width": ("hidden_size", int),
+    "ffn": ("intermediate_size", int),
+    "n_layers": ("num_hidden_layers", int),
+    "n_heads": ("num_attention_heads", int),
+    "n_kv_heads": ("num_key_value_heads", int),
+    "head_dim": ("head_dim", int),
+    "n_ctx": ("max_position_embeddings", int),
+    "rope_theta": ("rope_theta", float),
+    "eps": ("rms_norm_eps", float),
+    "vocab_size": ("vocab_size", int),
+}
+
+
 def read_config(folder: Path) -> ModelConfig:
-    """The shape of a checkpoint that `to_hugging_face` wrote."""
-    facts = json.loads((folder / "config.json").read_text())
-    return ModelConfig(
-        vocab_size=facts["vocab_size"], width=facts["hidden_size"], n_layers=facts["num_hidden_layers"],
-        n_heads=facts["num_attention_heads"], n_kv_heads=facts["num_key_value_heads"], head_dim=facts["head_dim"],
-        ffn=facts["intermediate_size"], n_ctx=facts["max_position_embeddings"], rope_theta=facts["rope_theta"],
-        eps=facts["rms_norm_eps"],
-    )  # fmt: skip
+    """The shape of a checkpoint that `to_hugging_face` wrote. InputError for one that is not computed as ours is."""
+    file = folder / "config.json"
+    try:
+        facts = json.loads(file.read_text("utf-8"))
+        c = ModelConfig(**{name: number(facts[key]) for name, (key, number) in _KEYS.items()})
+    except KeyError as error:
+        raise InputError(f"{file} has no {error}.", hint=_OURS) from None
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{file} cannot be read: {error}.", hint=_OURS) from None
+    ours = _hugging_face_config(c)
+    for key in ("model_type", "hidden_act", "tie_word_embeddings", "attention_bias", "mlp_bias"):
+        if facts.get(key) != ours[key]:
+            raise InputError(
+                f"{file}: {key} is {facts.get(key)!r}, and here only {ours[key]!r} is trained.", hint=_OURS
+            )
+    if facts.get("rope_scaling") is not None:
+        raise InputError(f"{file}: rope_scaling is not known here.", hint=_OURS)
+    return c
 
 
 def from_hugging_face(folder: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
@@ -180,17 +209,8 @@ def _hugging_face_config(c: ModelConfig) -> dict[str, object]:
     return {
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",
-        "hidden_size": c.width,
-        "intermediate_size": c.ffn,
-        "num_hidden_layers": c.n_layers,
-        "num_attention_heads": c.n_heads,
-        "num_key_value_heads": c.n_kv_heads,
-        "head_dim": c.head_dim,
-        "max_position_embeddings": c.n_ctx,
-        "rope_theta": c.rope_theta,
-        "rms_norm_eps": c.eps,
+        **{key: getattr(c, name) for name, (key, _) in _KEYS.items()},
         "hidden_act": "silu",
-        "vocab_size": c.vocab_size,
         "tie_word_embeddings": True,
         "attention_bias": False,
         "mlp_bias": False,
