@@ -461,7 +461,7 @@ def test_a_large_model_is_written_in_the_memory_of_a_part(tmp_path: Path, monkey
     for limit in (0, 1 << 40):
         monkeypatch.setattr(convert_onnx_module, "MAX_INSIDE_BYTES", limit)
         tracemalloc.start()
-        convert_onnx_module._write_own(read_checkpoint(source), "fp32", 64, "m", tmp_path / "model.onnx")
+        convert_onnx_module._write_own(read_checkpoint(source), "fp32", "int8", 64, "m", tmp_path / "model.onnx")
         peaks.append(tracemalloc.get_traced_memory()[1] / size)
         tracemalloc.stop()
     beside, inside = peaks

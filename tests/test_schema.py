@@ -36,8 +36,12 @@ FORMS = [
     # OpenAPI
     ({"type": "string", "nullable": True}, {"type": ["string", "null"]}),
     ({"type": "integer", "format": "int32"}, {"type": "integer", "minimum": -(2**31), "maximum": 2**31 - 1}),
-    ({"type": "string", "format": "int64"}, {"type": "string", "pattern": "^(0|-?[1-9][0-9]{0,17})$"}),
-    ({"type": "string", "format": "uint8"}, {"type": "string", "pattern": "^(0|[1-9][0-9]{0,1})$"}),
+    ({"type": "string", "format": "int64"}, {"type": "string", "pattern": "^(?:0|\\-?[1-9][0-9]{0,17})$"}),
+    (
+        {"type": ["integer", "string"], "format": "uint8"},
+        {"type": ["integer", "string"], "minimum": 0, "maximum": 255, "pattern": "^(?:0|[1-9][0-9]{0,1})$"},
+    ),
+    ({"type": "string", "format": "uint8"}, {"type": "string", "pattern": "^(?:0|[1-9][0-9]{0,1})$"}),
     ({"type": "number", "format": "double", "example": 1, "x-order": 3}, {"type": "number"}),
     # drafts
     ({"type": "integer", "minimum": 1, "exclusiveMinimum": True}, {"type": "integer", "exclusiveMinimum": 1}),

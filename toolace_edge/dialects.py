@@ -151,14 +151,18 @@ def _translate_format(node: Node, path: str) -> None:
     name = node.pop("format", None)
     if name is None or name in _SILENT_FORMATS:
         return
-    if name in _INTEGER_FORMATS and "string" not in node.get("type", ()):
+    if name in _INTEGER_FORMATS:
+        types = node.get("type", ())
+        if "string" in types:
+            sign = "" if name.startswith("u") else "-?"
+            digits = patterns.portable(f"^(?:0|{sign}[1-9][0-9]{{0,{_DIGITS[name] - 1}}})$")
+            node["patterns"] = [*node.get("patterns", ()), digits]
+        if types and not {"integer", "number"} & set(types):
+            return
         low, high = _INTEGER_FORMATS[name]
         own = {"minimum": node.get("minimum", low - 1) >= low, "maximum": node.get("maximum", high + 1) <= high}
         node["minimum"], node["maximum"] = max(low, node.get("minimum", low)), min(high, node.get("maximum", high))
         node["by_format"] = [key for key, is_own in own.items() if not is_own]  # what no keyword says
-    elif name in _DIGITS and "pattern" not in node:
-        sign = "" if name.startswith("u") else "-?"
-        node["pattern"] = f"^(0|{sign}[1-9][0-9]{{0,{_DIGITS[name] - 1}}})$"
     elif name == "url":
         node["format"] = "uri"
     elif name in patterns.FORMATS:

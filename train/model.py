@@ -166,6 +166,8 @@ _KEYS: dict[str, tuple[str, type]] = {
     "eps": ("rms_norm_eps", float),
     "vocab_size": ("vocab_size", int),
 }
+# What a config.json that does not say it means (transformers' LlamaConfig, which leaves out what is at its default).
+_UNSAID = {"hidden_act": "silu", "tie_word_embeddings": False, "attention_bias": False, "mlp_bias": False}
 
 
 def read_config(folder: Path) -> ModelConfig:
@@ -178,8 +180,8 @@ def read_config(folder: Path) -> ModelConfig:
         raise InputError(f"{file} has no {error}.", hint=_OURS) from None
     except (TypeError, ValueError) as error:
         raise InputError(f"{file} cannot be read: {error}.", hint=_OURS) from None
-    ours = _hugging_face_config(c)
-    for key in ("model_type", "hidden_act", "tie_word_embeddings", "attention_bias", "mlp_bias"):
+    ours, facts = _hugging_face_config(c), _UNSAID | facts
+    for key in ("model_type", *_UNSAID):
         if facts.get(key) != ours[key]:
             raise InputError(
                 f"{file}: {key} is {facts.get(key)!r}, and here only {ours[key]!r} is trained.", hint=_OURS
