@@ -102,8 +102,8 @@ def _proof(options: Mapping[str, Any]) -> Proof:
     help="Whose graph: own, or optimum's (fp32, int8).",
 )  # fmt: skip
 @click.option(
-    "--activations", type=click.Choice(["int8", "head", "float32"]), default="int8", show_default=True, metavar="NAME",
-    help="What enters int8 and int4: int8, or float32 in the head or all.",
+    "--activations", type=click.Choice(["int8", "head", "float32"]), metavar="NAME",
+    help="What enters int8 and int4: float32 (up to 150 M weights), int8 (above), or float32 in the head.",
 )  # fmt: skip
 @_format
 @_calibration
@@ -111,8 +111,8 @@ def _proof(options: Mapping[str, Any]) -> Proof:
 @_base
 @_proof_options
 def onnx(
-    source: Path, out: Path, precision: str, exporter: str, activations: str, fmt: str | None, calibration: Path | None,
-    name: str | None, base: Path | None, **options: Any,
+    source: Path, out: Path, precision: str, exporter: str, activations: str | None, fmt: str | None,
+    calibration: Path | None, name: str | None, base: Path | None, **options: Any,
 ) -> None:  # fmt: skip
     """Convert a checkpoint folder to a model folder for onnxruntime.
 

@@ -14,6 +14,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+from toolace_edge.engines.base import EXACT_WEIGHTS
 from toolace_edge.engines.onnx import OnnxEngine
 from toolace_edge.errors import InputError, MissingDependency, ModelError
 from toolace_edge.store import sha256_of
@@ -49,22 +50,24 @@ def convert_onnx(
     calibration: Mapping[str, Any] | None = None,
     base: Path | None = None,
     exporter: str = "own",
-    activations: str = "int8",
+    activations: str | None = None,
     say: Callable[[str], None] = note,
     on_progress: Progress | None = None,
 ) -> Path:
     """Convert the checkpoint folder `source` to the model folder `out`, replacing an older one. Returns `out`.
 
     `exporter` is one of EXPORTERS, `precision` one of its; our int8 and int4 are of weights, in blocks of 32, and
-    `activations` (one of ACTIVATIONS) is for these two; fp16 is only stored so. `n_ctx` is the checkpoint's own unless
-    given. `base` is the base's folder where `source` is an adapter and names none here; `say` gets what should be
-    known of the result. Our own graph takes the memory of a layer, then that of the result as it is opened, and is the
-    same bytes for the same checkpoint.
+    `activations` (one of ACTIVATIONS) is for these two: unless given, float32 up to EXACT_WEIGHTS, and int8 above. fp16
+    is only stored so. `n_ctx` is the checkpoint's own unless given. `base` is the base's folder where `source` is an
+    adapter and names none here; `say` gets what should be known of the result. Our own graph takes the memory of a
+    layer, then that of the result as it is opened, and is the same bytes for the same checkpoint.
     """
     if precision not in EXPORTERS[exporter]:
         raise ValueError(f"precision is {precision!r}, not one of {', '.join(EXPORTERS[exporter])}")
     check_activations(activations, precision, exporter)
     checkpoint = read_checkpoint(source, base)
+    if activations is None:
+        activations = "float32" if _n_weights(checkpoint.config) <= EXACT_WEIGHTS else "int8"
     for line in (*checkpoint.notes, *_stored_otherwise(checkpoint.config, precision, exporter)):
         say(line)
     n_ctx = n_ctx or checkpoint.config.n_ctx
@@ -92,15 +95,21 @@ def convert_onnx(
     return out
 
 
-def check_activations(activations: str, precision: str, exporter: str) -> None:
+def check_activations(activations: str | None, precision: str, exporter: str) -> None:
     """InputError where they are unknown, or where no matrix of ours is quantized."""
+    if activations is None:
+        return
     if activations not in ACTIVATIONS:
         raise InputError(f"activations are {activations!r}, not one of {', '.join(ACTIVATIONS)}.", hint="")
-    if activations != "int8" and (exporter != "own" or precision not in QUANTIZED):
+    if exporter != "own" or precision not in QUANTIZED:
         raise InputError(
             f"activations {activations!r} say what enters a quantized matrix of our own graph, and there is none.",
             hint="Leave it out, or use --exporter own with --precision int8 or int4.",
         )
+
+
+def _n_weights(config: ModelConfig) -> int:
+    return sum(math.prod(shape) for shape in config.tensor_shapes().values())
 
 
 def _check_request(checkpoint: Checkpoint, n_ctx: int) -> None:

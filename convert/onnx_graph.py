@@ -35,6 +35,7 @@ MICROSOFT = "com.microsoft"
 # MatMulNBits' accuracy_level, by what enters a matrix. In int8 each row of it is quantized by itself, a block at a
 # time, so that a row's result does not depend on its neighbours. "head" is int8 but for the last matrix: its result is
 # the logits, so that its rounding alone is half of what all of them do to a choice, and it is one matrix of many.
+# No kernel multiplies eight bits with float32: onnxruntime widens such weights once, as it loads them.
 _INT8, _FLOAT32 = 4, 1
 ACTIVATIONS = {"int8": (_INT8, _INT8), "head": (_INT8, _FLOAT32), "float32": (_FLOAT32, _FLOAT32)}  # layers, head
 
@@ -151,9 +152,11 @@ class _Builder:
             else:
                 turned = self.matrix(f"{name}.weight", weight.T)
             return self.node("MatMul", [x, turned], [out])
+        level = self.levels[out == "logits"]
+        if self.bits == 8 and level == _FLOAT32:
+            return self.node("MatMul", [x, self._widened(name, weight)], [out])
         inputs = [x, *self._pack(name, weight, self.bits)]
         sizes = {"N": weight.shape[0], "K": weight.shape[1], "bits": self.bits, "block_size": BLOCK}
-        level = self.levels[out == "logits"]
         return self.node("MatMulNBits", inputs, [out], domain=MICROSOFT, accuracy_level=level, **sizes)
 
     def _pack(self, name: str, weight: NDArray[np.float32], bits: Literal[4, 8]) -> tuple[str, str]:
@@ -167,6 +170,19 @@ class _Builder:
             else:
                 self.weight(scales, blocks.scales)
         return packed, scales
+
+    def _widened(self, name: str, weight: NDArray[np.float32]) -> str:
+        """weight.T as float32, from its eight bits; all of it is folded away when the model is loaded."""
+        packed, scales = self._pack(name, weight, 8)
+        minus_half = self.weight("int8.minus_half", np.array(-128, np.float32))
+        a_block = self.weight(f"{name}.a_block", np.array([len(weight), -1, 1], np.int64))
+        whole = self.weight(f"{name}.whole", np.array(weight.shape, np.int64))
+        q = self.node("Cast", [packed], [f"{name}.q"], to=TensorProto.FLOAT)
+        signed = self.node("Add", [q, minus_half], [f"{name}.signed"])
+        each = self.node("Reshape", [scales, a_block], [f"{name}.each"])
+        scaled = self.node("Mul", [signed, each], [f"{name}.scaled"])
+        rows = self.node("Reshape", [scaled, whole], [f"{name}.rows"])
+        return self.node("Transpose", [rows], [f"{name}.turned"], perm=[1, 0])
 
     def norm(self, name: str, gain: NDArray[np.float32], x: str, update: str | None) -> tuple[str, str]:
         """(RMS norm of x + update, x + update)."""

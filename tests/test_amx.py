@@ -75,11 +75,11 @@ def test_with_amx_the_model_runs_in_a_thread_that_nothing_else_runs_in(monkeypat
     decode = native().llama_decode
     monkeypatch.setattr(native(), "llama_decode", watched)
     monkeypatch.setattr(llama_cpp, "has_amx", lambda: False)
-    with llama_cpp.LlamaCppEngine(NANO) as plain:
+    with llama_cpp.LlamaCppEngine(NANO, float16=False) as plain:
         expected = plain.forward(range(300, 340), 3)
     assert set(seen) == {threading.get_ident()}
     monkeypatch.setattr(llama_cpp, "has_amx", lambda: True)
-    with llama_cpp.LlamaCppEngine(NANO, repack=True) as engine:
+    with llama_cpp.LlamaCppEngine(NANO, repack=True, float16=False) as engine:
         assert (engine.forward(range(300, 340), 3) == expected).all()
         with pytest.raises(ValueError, match="rewind"):
             engine.rewind(99)
@@ -121,7 +121,7 @@ def test_others_who_use_amx_in_the_same_thread_change_nothing():
     script = f"""
 import torch
 from toolace_edge.engines.llama_cpp import LlamaCppEngine
-with LlamaCppEngine({str(NANO)!r}, threads=1) as engine:
+with LlamaCppEngine({str(NANO)!r}, float16=False, threads=1) as engine:
     before = engine.forward(range(300, 400), 9)
     square = torch.ones(512, 512, dtype=torch.bfloat16)
     square @ square

@@ -26,7 +26,7 @@ onnx = pytest.importorskip("onnx")
 from tests.reference_logits import compare_logits, reference_logits  # noqa: E402
 from toolace_edge.convert import onnx as convert_onnx_module  # noqa: E402
 from toolace_edge.convert.checkpoint import read_checkpoint  # noqa: E402
-from toolace_edge.convert.onnx import ACTIVATIONS, convert_onnx  # noqa: E402
+from toolace_edge.convert.onnx import ACTIVATIONS, QUANTIZED, convert_onnx  # noqa: E402
 from toolace_edge.convert.quantize import quantize_blocks  # noqa: E402
 
 SHAPES: dict[str, dict[str, Any]] = {
@@ -47,7 +47,12 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
         source, out = root / shape / "checkpoint", root / shape / precision
         if not source.exists():
             write_checkpoint(source, **SHAPES[shape])
-        return out if out.exists() else convert_onnx(source, out, precision=precision, name="tiny")
+        activations = "int8" if precision in QUANTIZED else None
+        return (
+            out
+            if out.exists()
+            else convert_onnx(source, out, precision=precision, activations=activations, name="tiny")
+        )
 
     return folder
 
@@ -192,6 +197,20 @@ def test_without_the_rounding_of_activations_weights_on_the_grid_give_the_logits
     assert (facts["precision"], facts["activations"]) == (precision, "head")
 
 
+@pytest.mark.parametrize("precision", ["int4", "int8"])
+def test_without_a_word_only_large_models_round_them(
+    precision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = write_checkpoint(tmp_path / "source")
+    count = sum(values.size for values in random_tensors(CONFIG).values())
+    for limit, activations in ((count, "float32"), (count - 1, "int8")):
+        monkeypatch.setattr(convert_onnx_module, "EXACT_WEIGHTS", limit)
+        out = convert_onnx(source, tmp_path / activations, precision=precision, name="m")
+        asked = convert_onnx(source, tmp_path / "asked", precision=precision, name="m", activations=activations)
+        assert json.loads((out / "toolace.json").read_text())["activations"] == activations
+        assert (out / "model.onnx").read_bytes() == (asked / "model.onnx").read_bytes()
+
+
 def test_activations_are_of_quantized_matrices(tmp_path: Path) -> None:
     source = write_checkpoint(tmp_path / "source")
     with pytest.raises(InputError, match="'half', not one of int8, head, float32"):
@@ -211,7 +230,9 @@ def test_a_tied_embedding_is_stored_once(folders: Callable[..., Path]) -> None:
 
 def test_the_same_checkpoint_gives_the_same_bytes(folders: Callable[..., Path], tmp_path: Path) -> None:
     first = folders()
-    again = convert_onnx(first.parent / "checkpoint", tmp_path / "again", precision="int8", name="tiny")
+    again = convert_onnx(
+        first.parent / "checkpoint", tmp_path / "again", precision="int8", activations="int8", name="tiny"
+    )
     assert all((again / file.name).read_bytes() == file.read_bytes() for file in first.iterdir())
 
 
@@ -384,7 +405,9 @@ def test_a_damaged_model_is_refused_with_a_sentence(
 def large(folders: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A model that does not fit into one file, where the limit is lower."""
     monkeypatch.setattr(convert_onnx_module, "MAX_INSIDE_BYTES", 50_000)
-    return convert_onnx(folders().parent / "checkpoint", tmp_path / "large", precision="int8", name="tiny")
+    return convert_onnx(
+        folders().parent / "checkpoint", tmp_path / "large", precision="int8", activations="int8", name="tiny"
+    )
 
 
 def test_a_large_model_has_its_weights_beside_it(folders: Callable[..., Path], large: Path, tmp_path: Path) -> None:

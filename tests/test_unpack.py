@@ -64,4 +64,4 @@ def test_the_bundled_model_is_unpacked_by_default_and_answers_as_its_file(tmp_pa
     with LlamaCppEngine(MODELS / "nano.gguf") as engine, torch.no_grad():
         theirs = torch.from_numpy(engine.forward(ids, len(ids))).softmax(-1)
         ours = oracle(torch.tensor([ids])).logits[0].softmax(-1)
-    assert (ours - theirs).abs().sum(-1).mean() < 0.05  # the file's engine rounds what enters a matrix, too
+    assert (ours - theirs).abs().sum(-1).mean() < 0.005

@@ -115,7 +115,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "probe.gguf"
         path.write_bytes(probe_model())
-        with LlamaCppEngine(path, repack=True, threads=1) as engine:
+        with LlamaCppEngine(path, repack=True, float16=False, threads=1) as engine:
             for count in (1, 2, 40):
                 engine.forward([1] * count)
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from typing_extensions import Self
 
+EXACT_WEIGHTS = 150_000_000  # up to so many, what quantized weights are multiplied with is not rounded to 8 bits
 DEFAULT_CHUNK = 256  # tokens of one native call while a prompt is read: what a cancel has to wait for
 NOT_LOADED = "It needs system libraries: on Windows the Visual C++ Redistributable, on Linux libgomp1."
 

@@ -19,9 +19,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolace_edge.engines.amx import amx_finding, has_amx
-from toolace_edge.engines.base import DEFAULT_CHUNK, check_forward, check_n_ctx, checked_threads, chunks
+from toolace_edge.engines.base import (
+    DEFAULT_CHUNK,
+    EXACT_WEIGHTS,
+    check_forward,
+    check_n_ctx,
+    checked_threads,
+    chunks,
+    default_threads,
+)
 from toolace_edge.engines.cache_file import read_cache, weights_sha256, write_cache
 from toolace_edge.engines.gguf_header import GgufHeader, read_header
+from toolace_edge.engines.llama_float import as_float16, n_weights
 from toolace_edge.engines.llama_native import forget_log, last_words, native
 from toolace_edge.engines.llama_vocabulary import open_vocabulary
 from toolace_edge.engines.own_thread import OwnThread
@@ -50,7 +59,8 @@ class LlamaCppEngine:
     `threads` is cores - 1 unless given, `n_ctx` what the model was made for but at most 8192. `kv` is the type of the
     cached states: f16 costs half the memory of f32 and a logit error of about 3e-3; None is f32 up to 256 MiB.
     `repack` lets llama.cpp lay quantized weights out for this CPU (faster, twice the memory); None does so where it is
-    known not to crash.
+    known not to crash. `float16` computes with quantized weights as float16, so that nothing that they are multiplied
+    with is rounded (llama_float.py); None does so up to EXACT_WEIGHTS.
     """
 
     def __init__(
@@ -62,6 +72,7 @@ class LlamaCppEngine:
         kv: KvType | None = None,
         chunk: int = DEFAULT_CHUNK,
         repack: bool | None = None,
+        float16: bool | None = None,
     ) -> None:
         self._path = Path(path)
         header = read_header(self._path)
@@ -73,6 +84,7 @@ class LlamaCppEngine:
         self.cancelled: Callable[[], bool] | None = None
         self._raised: BaseException | None = None  # by `cancelled`, where llama.cpp asked it
         self._thread: OwnThread | None = None
+        self._float16 = header.quantized and (n_weights(header) <= EXACT_WEIGHTS if float16 is None else float16)
         with ExitStack() as stack:
             self._model = self._open_model(stack, header, repack)
             self._n_ctx = self._choose_n_ctx(n_ctx)
@@ -90,20 +102,30 @@ class LlamaCppEngine:
     def _open_model(self, stack: ExitStack, header: GgufHeader, repack: bool | None) -> Any:
         parameters = self._native.llama_model_default_params()
         parameters.n_gpu_layers = 0
+        quantized = header.quantized and not self._float16
         if repack is None:
-            repack = not header.quantized or amx_finding().usable
+            repack = not quantized or amx_finding().usable
         parameters.use_extra_bufts = repack
-        if repack and header.quantized and has_amx():
+        if repack and quantized and has_amx():
             self._thread = OwnThread()
             stack.callback(self._thread.close)
-        forget_log()
-        model = self._native.llama_model_load_from_file(os.fsencode(self._path), parameters)
+        model = self._load_model(parameters)
         if not model:
             raise ModelError(f"{self._path}: llama.cpp cannot load this model{last_words()}.")
         stack.callback(self._native.llama_model_free, model)
         if self._native.llama_model_has_encoder(model) or not self._native.llama_model_has_decoder(model):
             raise ModelError(f"{self._path}: this model does not write text from left to right.")
         return model
+
+    def _load_model(self, parameters: Any) -> Any:
+        load = self._native.llama_model_load_from_file
+        if not self._float16:
+            forget_log()
+            return load(os.fsencode(self._path), parameters)
+        parameters.use_mmap = os.name != "nt"  # Windows removes no file that is mapped
+        with as_float16(self._native, self._path, default_threads()) as file:
+            forget_log()
+            return load(os.fsencode(file), parameters)
 
     def _choose_n_ctx(self, wanted: int | None) -> int:
         check_n_ctx(wanted)
@@ -179,7 +201,7 @@ class LlamaCppEngine:
 
     @cached_property
     def fingerprint(self) -> str:
-        return f"llama.cpp 1 {weights_sha256(self._path)} {self._kv}"
+        return f"llama.cpp 1 {weights_sha256(self._path)} {self._kv}{' float16' if self._float16 else ''}"
 
     def encode(self, text: str, special: bool = False) -> list[int]:
         return self._vocabulary.encode(text, special)
