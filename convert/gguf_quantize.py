@@ -1,8 +1,9 @@
 """Quantizes a GGUF file with llama.cpp, in a process of its own, with an importance matrix and kinds by tensor.
 
 A tensor whose rows do not divide into a kind's blocks is stored in the next kind that fits (Q4_K rows of 288 become
-Q5_0), so no checkpoint is refused for its dimensions; `stored_otherwise` says which ones. The job and the matrix go to
-the process in files, and the numpy buffers live there as long as the call.
+Q5_0), so no checkpoint is refused for its dimensions; `stored_otherwise` says which ones. Weights that were trained on
+a coarser grid keep it (gguf_grid.py). The job and the matrix go to the process in files, and the numpy buffers live
+there as long as the call.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from toolace_edge.errors import EngineError, InputError
 
 from .aside import made_aside
 from .child import Progress, run_child, serve
+from .gguf_grid import keep_grid
 from .quantize import stored_otherwise as said_otherwise
 
 QUANTIZED_KINDS = (
@@ -70,7 +72,7 @@ def quantize(
         job: dict[str, Any] = {"source": str(source_gguf), "out": str(aside), "kind": kind}
         job |= {"tensor_kinds": chosen, "importance": str(matrix) if fitting else None}
         run_child(__name__, job, f"{source_gguf}: llama.cpp could not quantize it to {kind}", on_progress)
-        read_header(aside)
+        keep_grid(source_gguf, aside, fitting, on_progress)
         aside.replace(out)
     return out
 
