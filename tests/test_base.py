@@ -250,6 +250,29 @@ def test_a_run_resumed_on_the_grid_uses_the_weights_that_it_stopped_with(tmp_pat
         each.log_file.close()
 
 
+@pytest.mark.usefixtures("eager")
+def test_on_the_grid_what_enters_a_matrix_has_the_bits_that_are_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    loss = nano.weighted_loss
+
+    def watched(model: Llama, *args: Any) -> torch.Tensor:
+        seen.append(model.bits)
+        return loss(model, *args)
+
+    monkeypatch.setattr(nano, "weighted_loss", watched)
+    monkeypatch.setattr(torch, "compile", lambda function, **_: function)
+    ids = np.arange(32)[None]
+    batch = {"ids": ids, "positions": ids, "tree": 0 * ids, "branch": 0 * ids, "targets": ids + 1, "answers": 1}
+    for bits in (6, 8):
+        run = Run(tmp_path / str(bits), SHAPE, 4, 1, None, 0.5, bits)
+        with run.log_file:
+            stream = ({**batch, "weights": np.ones((1, 32), np.float32)} for _ in range(4))
+            run.train(stream, [], every=9, minutes_a_save=9)
+    assert seen == [0, 0, 6, 6, 0, 0, 8, 8]
+
+
 def write_start(folder: Path) -> Path:
     """A checkpoint as `train base` writes it."""
     torch.manual_seed(0)
@@ -261,8 +284,9 @@ def write_start(folder: Path) -> Path:
 
 def train(out: Path, base: Path, data: Path, **more: Any) -> None:
     numbers: dict[str, Any] = {"steps": 3, "layers": 8, "width": 256, "seed": 1, "threads": 1, "eval_every": 9}
+    numbers["q4_from"] = 0.0
     files: dict[str, Any] = {"dev": None, "drafts": None, "apis": None, "only": None}
-    nano.train_model(data=data, base=base, out=out, q4_from=0.0, **{**numbers, **files, **more})
+    nano.train_model(data=data, base=base, out=out, **{**numbers, **files, **more})
 
 
 def finished(out: Path, base: Path) -> None:
@@ -293,7 +317,12 @@ def test_another_run_is_not_gone_on_with_and_keeps_its_tokenizer(tmp_path: Path,
     before = (out / "hf" / "tokenizer.json").read_bytes()
     other = write_start(tmp_path / "other")
     (other / "tokenizer.json").write_bytes(before + b"\n")
-    for change, what in (({"steps": 4}, "steps"), ({"seed": 2}, "seed"), ({"base": other}, "base")):
+    for change, what in (
+        ({"steps": 4}, "steps"),
+        ({"seed": 2}, "seed"),
+        ({"base": other}, "base"),
+        ({"activation_bits": 6}, "activation_bits"),
+    ):
         with pytest.raises(InputError, match=f"another {what}"):
             train(out, **{"base": base, "data": data, **change})
     assert (out / "hf" / "tokenizer.json").read_bytes() == before

@@ -29,9 +29,11 @@ from toolace_edge.train.examples import Example, read_examples  # noqa: E402
 from toolace_edge.train.grounding import is_grounded  # noqa: E402
 from toolace_edge.train.mean import write_mean  # noqa: E402
 from toolace_edge.train.model import (  # noqa: E402
+    Block,
     Llama,
     ModelConfig,
     from_hugging_face,
+    in_blocks,
     load_checkpoint,
     read_config,
     save_checkpoint,
@@ -315,6 +317,40 @@ def test_the_network_is_transformers_llama(tmp_path: Path) -> None:
         ours = torch.nn.functional.linear(hidden, model.embed.weight)
         theirs = oracle(ids).logits
     assert (ours - theirs).abs().max() < 1e-4
+
+
+def test_what_enters_a_matrix_is_rounded_in_blocks_and_learned_through() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(7, 64) * torch.tensor([1.0, 1000.0]).repeat_interleave(32)
+    gguf = pytest.importorskip("gguf")
+    q8_0 = gguf.GGMLQuantizationType.Q8_0
+    theirs = torch.from_numpy(gguf.quants.dequantize(gguf.quants.quantize(x.numpy(), q8_0), q8_0))
+    assert ((in_blocks(x, 8) - theirs).abs() <= x.abs().view(7, 2, 32).amax(-1).repeat_interleave(32, 1) * 2e-3).all()
+    for bits, steps in ((8, 127), (6, 31), (2, 1)):
+        in_steps = in_blocks(x, bits).view(7, 2, 32) / x.view(7, 2, 32).abs().amax(-1, keepdim=True) * steps
+        torch.testing.assert_close(in_steps, in_steps.round(), rtol=0, atol=1e-3)
+        assert float(in_steps.abs().max()) == pytest.approx(steps)
+    x.requires_grad_()
+    in_blocks(x, 4).sum().backward()
+    assert x.grad is not None
+    assert (x.grad == 1).all()
+
+
+def test_coarser_activations_cost_more() -> None:
+    torch.manual_seed(1)
+    model = Llama(SMALL)
+    for block in model.blocks:
+        assert isinstance(block, Block)
+        torch.nn.init.normal_(block.out.weight, std=0.1)
+        torch.nn.init.normal_(block.down.weight, std=0.1)
+    ids, mask = torch.arange(12)[None], torch.ones(12, 12, dtype=torch.bool).tril()[None, None]
+    with torch.no_grad():
+        exact = model.hidden(ids, ids, mask)
+        errors = []
+        for bits in (8, 6, 4):
+            model.bits = bits
+            errors.append(float((model.hidden(ids, ids, mask) - exact).square().mean()))
+    assert 0 < errors[0] < errors[1] < errors[2]
 
 
 def test_orthogonal_gives_singular_values_near_one() -> None:

@@ -87,6 +87,10 @@ def lines(**options: Any) -> None:
 )
 @click.option("--base", type=_folder, metavar="FOLDER", help="A checkpoint to start from, as `train base` writes it.")
 @click.option("--q4-from", default=2.0, show_default="never", help="Share of the steps after which weights are Q4_0's.")
+@click.option(
+    "--activation-bits", default=8, show_default=True, type=click.IntRange(2, 8), metavar="N",
+    help="Bits of what enters a matrix, from then on.",
+)  # fmt: skip
 @click.option("--layers", default=8, show_default=True, type=click.IntRange(1), help="Depth, without a base.")
 @click.option(
     "--width", default=256, show_default=True, type=click.IntRange(128), help="A multiple of 128, without a base."

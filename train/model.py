@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -51,14 +52,14 @@ class Block(nn.Module):
         self.gate_up = nn.Linear(c.width, 2 * c.ffn, bias=False)
         self.down = nn.Linear(c.ffn, c.width, bias=False)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor, rounded: bool = False) -> Tensor:
-        enter = q8_0 if rounded else _same
-        x = x + self.attend(rms_norm(x, self.norm1, self.c.eps), cos, sin, mask, rounded)
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor, bits: int = 0) -> Tensor:
+        enter = partial(in_blocks, bits=bits) if bits else _same
+        x = x + self.attend(rms_norm(x, self.norm1, self.c.eps), cos, sin, mask, bits)
         gate, up = self.gate_up(enter(rms_norm(x, self.norm2, self.c.eps))).chunk(2, -1)
         return x + cast(Tensor, self.down(enter(F.silu(gate) * up)))
 
-    def attend(self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor, rounded: bool = False) -> Tensor:
-        enter = q8_0 if rounded else _same
+    def attend(self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor, bits: int = 0) -> Tensor:
+        enter = partial(in_blocks, bits=bits) if bits else _same
         b, n, _ = x.shape
         c = self.c
         kv = c.n_kv_heads * c.head_dim
@@ -72,13 +73,13 @@ class Block(nn.Module):
         return cast(Tensor, self.out(enter(y.transpose(1, 2).reshape(b, n, c.n_heads * c.head_dim))))
 
 
-def q8_0(x: Tensor) -> Tensor:
-    """`x` [..., n] as both engines round it before a quantized matrix: blocks of 32 integers -127..127 of one scale.
+def in_blocks(x: Tensor, bits: int) -> Tensor:
+    """`x` [..., n] in blocks of 32 integers of one scale: with 8 bits (-127..127) as llama.cpp rounds it.
 
     The gradient passes as if nothing were rounded, so that the network learns to bear it.
     """
     blocks = x.detach().float().reshape(*x.shape[:-1], -1, 32)
-    scale = blocks.abs().amax(-1, keepdim=True).clamp(min=1e-20) / 127
+    scale: Tensor = blocks.abs().amax(-1, keepdim=True).clamp(min=1e-20) / (2 ** (bits - 1) - 1)
     rounded = ((blocks / scale).round() * scale).reshape(x.shape).to(x.dtype)
     return x + (rounded - x.detach())
 
@@ -105,7 +106,7 @@ class Llama(nn.Module):
         self.embed = nn.Embedding(c.vocab_size, c.width)
         self.blocks = nn.ModuleList(Block(c) for _ in range(c.n_layers))
         self.norm = nn.Parameter(torch.ones(c.width))
-        self.rounded = False  # whether what enters a matrix is rounded as the engines round it
+        self.bits = 0  # that what enters a matrix is rounded to, as engines do; 0 is not at all
         self.reset()
 
     def reset(self) -> None:
@@ -126,9 +127,9 @@ class Llama(nn.Module):
         angles = positions.float()[..., None, None] * freqs
         cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
         for block in self.blocks:
-            x = block(x, cos, sin, mask, self.rounded)
+            x = block(x, cos, sin, mask, self.bits)
         x = rms_norm(x, self.norm, self.c.eps)
-        return q8_0(x) if self.rounded else x
+        return in_blocks(x, self.bits) if self.bits else x
 
 
 def to_hugging_face(state: dict[str, Tensor], c: ModelConfig, folder: Path) -> None:

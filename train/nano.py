@@ -102,9 +102,9 @@ class Run:
     """A training run in a folder: log.jsonl, checkpoint.safetensors, and the Hugging Face export."""
 
     def __init__(
-        self, out: Path, config: ModelConfig, steps: int, seed: int, base: Path | None, q4_from: float
+        self, out: Path, config: ModelConfig, steps: int, seed: int, base: Path | None, q4_from: float, bits: int = 8
     ) -> None:
-        self.out, self.steps, self.seed, self.start, self.q4_from = out, steps, seed, 0, q4_from
+        self.out, self.steps, self.seed, self.start, self.q4_from, self.bits = out, steps, seed, 0, q4_from, bits
         self.smoothed = False
         out.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(seed)
@@ -166,7 +166,7 @@ class Run:
             self.optimizer.grid = self._grid(step)
             if self.optimizer.grid is not None and not self.smoothed:
                 self.enter_grid(data)
-            self.model.rounded = self.optimizer.grid is not None
+            self.model.bits = 0 if self.optimizer.grid is None else self.bits
             loss = loss_fn(
                 self.model, data["ids"], data["positions"], look_mask(data["tree"], data["branch"]), at,
                 data["targets"].reshape(-1)[at], data["weights"].reshape(-1)[at],
@@ -253,6 +253,7 @@ def train_model(
     eval_every: int,
     base: Path | None,
     q4_from: float,
+    activation_bits: int = 8,
 ) -> None:
     """Train in the folder `out`, or resume there. Heads are 64 wide and two share their keys: `width` in 128s.
 
@@ -260,6 +261,7 @@ def train_model(
     """
     sources = Sources(data, drafts, apis, dev, only)
     shape = {"layers": layers, "width": width} if base is None else {}
+    shape |= {} if activation_bits == 8 else {"activation_bits": activation_bits}  # runs from before there was a choice
     _begin(out, sources, base, {"steps": steps, "seed": seed, "q4_from": q4_from, **shape})
     keep_freed_memory()
     torch.set_num_threads(threads)
@@ -269,7 +271,7 @@ def train_model(
     tokenizer_file = out / "hf" / "tokenizer.json"
     if not (out / "checkpoint.safetensors").exists():
         _put_tokenizer(tokenizer_file.parent, base, data, config.vocab_size)
-    run = Run(out, config, steps, seed, base, q4_from)
+    run = Run(out, config, steps, seed, base, q4_from, activation_bits)
     with run.log_file:
         if run.start >= steps:  # killed between the checkpoint and what is made of it
             run.save(run.start)
