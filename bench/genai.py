@@ -104,6 +104,7 @@ def decode_ours(model: Path, prompt: list[int], count: int, threads: int) -> dic
 
 
 def decode_theirs(model: Path, prompt: list[int], count: int, threads: int) -> dict[str, Any]:
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # onnxruntime reports as it loads, unless told not to
     try:
         import onnxruntime_genai
     except ImportError as error:

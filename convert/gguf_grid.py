@@ -25,10 +25,10 @@ Bytes = NDArray[np.uint8]
 
 _BLOCK = 32
 _TOLERANCE = 1 / 24  # of a step: what bf16 does to a grid of float16. 32 weights do not lie so by chance
-_PART_WEIGHTS = 1 << 20  # at once
+_PART_WEIGHTS = 1 << 17  # at once
 _FIRST_ROWS = 8  # that are looked at before the others
 _BLOCKS = {name: (block, size_bytes) for name, block, size_bytes in TENSOR_TYPES.values()}
-_TRIED = np.arange(0.5, 1.0001, 1 / 128, dtype=np.float32)  # of the largest a scale can be, for the largest step
+_TRIED = np.linspace(0.5, 1, 512, dtype=np.float32)  # of the largest a scale can be, for the largest step
 
 
 def keep_grid(

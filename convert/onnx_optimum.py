@@ -13,6 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from toolace_edge.engines.onnx_native import native
 from toolace_edge.errors import MissingDependency
 
 from .checkpoint import read_checkpoint
@@ -63,6 +64,7 @@ def work(job: dict[str, Any], on_progress: Progress) -> None:
 
 
 def _export(job: dict[str, Any], folder: Path, on_progress: Progress) -> None:
+    native()  # before optimum loads it
     from optimum.exporters.onnx import onnx_export_from_model
 
     checkpoint = read_checkpoint(job["source"], job["base"])
@@ -78,6 +80,7 @@ def _weights(model: Path) -> Path:
 
 
 def _quantize(exported: Path, out: Path) -> None:
+    native()
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     files = (exported, _weights(exported))

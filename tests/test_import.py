@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -65,3 +68,28 @@ def test_the_public_names_are_sorted_and_listed() -> None:
 def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         toolace_edge.nothing  # noqa: B018
+
+
+@pytest.mark.parametrize("model", ["nano", "nano-gguf"])
+def test_a_native_runtime_leaves_nothing_in_the_home(model: str, tmp_path: Path) -> None:
+    """onnxruntime from 1.29 on keeps an identifier there and reports, unless it is told not to before it loads.
+
+    It also holds back where it finds signs of a CI, so the process gets an environment with none.
+    """
+    if model == "nano-gguf":
+        pytest.importorskip("llama_cpp")
+    code = f"from toolace_edge.registry import load; load({model!r}).complete('set a timer for 5 minutes')"
+    keep = ("PATH", "PYTHONPATH", "SYSTEMROOT", "LD_LIBRARY_PATH", "LLAMA_CPP_LIB_PATH")
+    environment = {name: os.environ[name] for name in keep if name in os.environ}
+    environment |= {"HOME": str(tmp_path), "USERPROFILE": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "ours")}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert {path.name for path in tmp_path.iterdir()} <= {"ours"}
+    assert {path.name for path in (tmp_path / "ours").glob("*")} <= {"toolace-edge"}
+
+
+def test_onnxruntime_is_loaded_in_one_place() -> None:
+    root = Path(toolace_edge.__file__).parent
+    loads = re.compile(r"^\s*(?:import|from) onnxruntime\b", re.MULTILINE)
+    found = {path.name for path in root.rglob("*.py") if loads.search(path.read_text("utf-8"))}
+    assert found == {"onnx_native.py"}

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from toolace_edge.engines.base import NOT_LOADED, check_forward, check_n_ctx, checked_threads, chunks
+from toolace_edge.engines.base import check_forward, check_n_ctx, checked_threads, chunks
 from toolace_edge.engines.cache_file import read_cache, write_cache
 from toolace_edge.engines.onnx_folder import OnnxFolder, read_folder
 from toolace_edge.engines.onnx_growing import GrowingGraph
 from toolace_edge.engines.onnx_in_place import InPlaceGraph
+from toolace_edge.engines.onnx_native import native
 from toolace_edge.engines.turns import Turns
 from toolace_edge.engines.vocabulary import Vocabulary
 from toolace_edge.errors import BudgetError, EngineError, ModelError
@@ -172,12 +173,7 @@ def _choose_n_ctx(folder: OnnxFolder, wanted: int | None) -> int:
 
 
 def _open_session(folder: OnnxFolder, threads: int) -> Any:
-    try:
-        import onnxruntime
-    except (ImportError, OSError) as error:
-        raise EngineError(f"onnxruntime does not load: {error}.", hint=NOT_LOADED) from error
-
-    onnxruntime.disable_telemetry_events()  # Windows builds report to the system unless told not to
+    onnxruntime = native()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -213,7 +209,6 @@ def _open_graph(session: Any, folder: OnnxFolder, n_ctx: int) -> Graph:
 @cache
 def _native_errors() -> tuple[type[Exception], ...]:
     """What onnxruntime raises: its own kinds, which share no base but Exception, and pybind11's."""
-    from onnxruntime.capi import onnxruntime_pybind11_state as native
-
-    kinds = [kind for kind in vars(native).values() if isinstance(kind, type) and issubclass(kind, Exception)]
+    state = native().capi.onnxruntime_pybind11_state
+    kinds = [kind for kind in vars(state).values() if isinstance(kind, type) and issubclass(kind, Exception)]
     return (*kinds, RuntimeError, ValueError)

@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from toolace_edge.engines.onnx_native import native
+
 
 class GrowingGraph:
     """`states` names the cache's parts, each [n_kv_heads, at most n_ctx, head_dim] as `shape` says."""
@@ -53,6 +55,4 @@ class GrowingGraph:
 
 def _value(array: NDArray[Any]) -> Any:
     """An OrtValue over the array's own memory."""
-    import onnxruntime
-
-    return onnxruntime.OrtValue.ortvalue_from_numpy(array)
+    return native().OrtValue.ortvalue_from_numpy(array)

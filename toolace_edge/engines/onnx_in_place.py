@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from toolace_edge.engines.onnx_native import native
+
 
 class InPlaceGraph:
     """`states` names the cache's parts, each [n_kv_heads, n_ctx, head_dim] as `shape` says. MemoryError, ValueError."""
@@ -20,12 +22,10 @@ class InPlaceGraph:
     INPUTS = frozenset({"input_ids", "logits_from", "seqlens_k", "total_sequence_length"})
 
     def __init__(self, session: Any, states: Sequence[str], shape: tuple[int, int, int]) -> None:
-        import onnxruntime
-
         self._session = session
         # The system hands out this memory as it is first written.
         self._arrays = [np.zeros((1, *shape), np.float32) for _ in states]
-        self._values = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in self._arrays]
+        self._values = [native().OrtValue.ortvalue_from_numpy(array) for array in self._arrays]
         self._binding = session.io_binding()
         for name, value in zip(states, self._values, strict=True):
             self._binding.bind_ortvalue_input(f"past_key_values.{name}", value)
