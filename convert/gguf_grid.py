@@ -9,6 +9,7 @@ llama.cpp wrote. All other blocks keep every bit. Layouts: ggml's block_q8_0, bl
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -28,7 +29,8 @@ _TOLERANCE = 1 / 24  # of a step: what bf16 does to a grid of float16. 32 weight
 _PART_WEIGHTS = 1 << 17  # at once
 _FIRST_ROWS = 8  # that are looked at before the others
 _BLOCKS = {name: (block, size_bytes) for name, block, size_bytes in TENSOR_TYPES.values()}
-_TRIED = np.linspace(0.5, 1, 512, dtype=np.float32)  # of the largest a scale can be, for the largest step
+# How many scales of scales are tried, and in models of how many weights still the more of them (minutes each 100M).
+_MORE, _FEWER, _SMALL = 512, 64, 1 << 29
 
 
 def keep_grid(
@@ -37,11 +39,12 @@ def keep_grid(
     """Rewrite blocks of `out`, a GGUF file, that lie on Q4_0's grid in `source`, the same tensors in f32, f16 or bf16.
 
     `importance` by tensor name, float32 [columns], weighs the errors of a row. `on_progress` hears of tensors once one
-    is rewritten: about 10 s per 100M weights, and next to nothing where none lies on the grid.
+    is rewritten: seconds (Q8_0) to minutes (K-quants) per 100M weights that lie on the grid, nothing for others.
     """
     stored = {tensor.name: tensor for tensor in read_header(source).tensors}
     old, new = np.memmap(source, np.uint8, "r"), np.memmap(out, np.uint8, "r+")
     tensors = read_header(out).tensors
+    tries = _MORE if sum(math.prod(tensor.shape) for tensor in tensors) <= _SMALL else _FEWER
     for number, tensor in enumerate(tensors, 1):
         if tensor.type not in _WRITERS:
             continue
@@ -53,7 +56,7 @@ def keep_grid(
         step = max(1, _PART_WEIGHTS // columns)
         for at in range(0, len(ours), step):
             values = _floats(theirs[at : at + step], stored[tensor.name].type)
-            _keep(values, ours[at : at + step], tensor.type, weights)
+            _keep(values, ours[at : at + step], tensor.type, weights, tries)
         if on_progress is not None:
             on_progress(number, len(tensors))
     new.flush()
@@ -89,7 +92,7 @@ def _grid(blocks: Floats) -> tuple[Floats, Floats, NDArray[np.bool_]]:
     return step, steps, lies & np.isfinite(step)
 
 
-def _keep(values: Floats, rows: Bytes, kind: str, importance: Floats) -> None:
+def _keep(values: Floats, rows: Bytes, kind: str, importance: Floats, tries: int) -> None:
     """Rewrite the blocks among `rows`, which hold `values` [rows, columns], whose old grid keeps more of them."""
     write, (size, size_bytes) = _WRITERS[kind], _BLOCKS[kind]
     step, steps, lies = _grid(values.reshape(-1, _BLOCK))
@@ -98,7 +101,7 @@ def _keep(values: Floats, rows: Bytes, kind: str, importance: Floats) -> None:
     if not len(chosen):
         return
     blocks = rows.reshape(-1, size_bytes)
-    written = write(step.reshape(-1, each)[chosen], steps.reshape(-1, each, _BLOCK)[chosen])
+    written = write(step.reshape(-1, each)[chosen], steps.reshape(-1, each, _BLOCK)[chosen], tries)
     exact = values.reshape(-1, size)[chosen]
     weights = np.broadcast_to(importance, values.shape).reshape(-1, size)[chosen]
 
@@ -110,19 +113,19 @@ def _keep(values: Floats, rows: Bytes, kind: str, importance: Floats) -> None:
     blocks[chosen[better]] = written[better]
 
 
-def _write_q8_0(step: Floats, steps: Floats) -> Bytes:
+def _write_q8_0(step: Floats, steps: Floats, tries: int) -> Bytes:
     """An eighth of a step, eight times as often: as exact, and far from what 8 bits hold."""
     scales = (step / 8).astype("<f2").view(np.uint8)
     return np.concatenate([scales, (8 * steps[:, 0]).astype(np.int8).view(np.uint8)], axis=-1)
 
 
-def _write_q6_k(step: Floats, steps: Floats) -> Bytes:
+def _write_q6_k(step: Floats, steps: Floats, tries: int) -> Bytes:
     """Weights are d * scale * q, with 8-bit scales: a step is one, two or four of the kind's own."""
     units = np.array([4, 2, 1], np.float32)
-    d = _unit(step, 4 * 127)  # [n, tried]
+    d = _unit(step, 4 * 127, tries)  # [n, tries]
     ideal = step[:, None, :, None] / (d[:, :, None, None] * units)
     scales = np.clip(np.rint(ideal), -127, 127)
-    off = np.abs(scales * d[:, :, None, None] * units - step[:, None, :, None])  # [n, tried, 8, units]
+    off = np.abs(scales * d[:, :, None, None] * units - step[:, None, :, None])  # [n, tries, 8, units]
     best = np.square(off.min(axis=-1)).sum(axis=-1).argmin(axis=-1)
     d, scales, off = (_taken(array, best) for array in (d, scales, off))
     unit = off.argmin(axis=-1)
@@ -136,20 +139,20 @@ def _write_q6_k(step: Floats, steps: Floats) -> Bytes:
     return np.concatenate([low, high, eight, d[:, None].astype("<f2").view(np.uint8)], axis=-1)
 
 
-def _write_q4_k(step: Floats, steps: Floats) -> Bytes:
+def _write_q4_k(step: Floats, steps: Floats, tries: int) -> Bytes:
     """Weights are d * scale * q - dmin * minimum, with 6 bits for scale and minimum: a minimum is 8 steps, or 7."""
     down = step < 0
     width: Floats = np.abs(step)
     q = np.where(down[..., None], 7 - steps, steps + 8)
     mean: Floats = q.mean(axis=-1, dtype=np.float32)
     spread = q.var(axis=-1)
-    d = _unit(width, 63)
+    d = _unit(width, 63, tries)
     scales = _six_bits(width[:, None] / d[:, :, None])
     best = (np.square(scales * d[:, :, None] - width[:, None]) * spread[:, None]).sum(axis=-1).argmin(axis=-1)
     d, scales = _taken(d, best), _taken(scales, best)
     # What is wrong with a scale is wrong with each weight; the minimum takes the mean of that away.
     ideal: Floats = np.where(down, 7, 8).astype(np.float32) * width + (scales * d[:, None] - width) * mean
-    dmin = _unit(ideal, 63)
+    dmin = _unit(ideal, 63, tries)
     minima = _six_bits(ideal[:, None] / dmin[:, :, None])
     best = np.square(minima * dmin[:, :, None] - ideal[:, None]).sum(axis=-1).argmin(axis=-1)
     dmin, minima = _taken(dmin, best), _taken(minima, best)
@@ -161,10 +164,14 @@ def _write_q4_k(step: Floats, steps: Floats) -> Bytes:
     return np.concatenate([both, *sixes, packed], axis=-1)
 
 
-def _unit(steps: Floats, most: int) -> Floats:
-    """Scales of scales to try [n, tried], as float16 holds them, for `steps` [n, 8] in numbers up to `most`."""
+def _unit(steps: Floats, most: int, tries: int) -> Floats:
+    """Scales of scales to try [n, tries], as float16 holds them, for `steps` [n, 8] in numbers up to `most`.
+
+    With each the largest step is another number, between a half of the largest number there is and that one itself.
+    """
     largest = np.maximum(np.abs(steps).max(axis=-1, keepdims=True), most * 2.0**-20)
-    tried: Floats = (largest / (most * _TRIED)).astype(np.float16).astype(np.float32)
+    shares = np.linspace(0.5, 1, tries, dtype=np.float32)
+    tried: Floats = (largest / (most * shares)).astype(np.float16).astype(np.float32)
     return tried
 
 
@@ -179,6 +186,6 @@ def _taken(array: Floats, best: NDArray[np.intp]) -> Floats:
     return taken
 
 
-_WRITERS: dict[str, Callable[[Floats, Floats], Bytes]] = {
+_WRITERS: dict[str, Callable[[Floats, Floats, int], Bytes]] = {
     "Q8_0": _write_q8_0, "Q6_K": _write_q6_k, "Q4_K": _write_q4_k,
 }  # fmt: skip
