@@ -172,17 +172,19 @@ class _Builder:
         return packed, scales
 
     def _widened(self, name: str, weight: NDArray[np.float32]) -> str:
-        """weight.T as float32, from its eight bits; all of it is folded away when the model is loaded."""
+        """weight.T as float32, from its eight bits.
+
+        All of it is folded away when the model is loaded, if the session takes no DequantizeLinear for a hint to round.
+        """
         packed, scales = self._pack(name, weight, 8)
-        minus_half = self.weight("int8.minus_half", np.array(-128, np.float32))
-        a_block = self.weight(f"{name}.a_block", np.array([len(weight), -1, 1], np.int64))
-        whole = self.weight(f"{name}.whole", np.array(weight.shape, np.int64))
-        q = self.node("Cast", [packed], [f"{name}.q"], to=TensorProto.FLOAT)
-        signed = self.node("Add", [q, minus_half], [f"{name}.signed"])
-        each = self.node("Reshape", [scales, a_block], [f"{name}.each"])
-        scaled = self.node("Mul", [signed, each], [f"{name}.scaled"])
-        rows = self.node("Reshape", [scaled, whole], [f"{name}.rows"])
-        return self.node("Transpose", [rows], [f"{name}.turned"], perm=[1, 0])
+        shape = self.weight(f"{name}.whole", np.array(weight.shape, np.int64))
+        flat = self.node("Reshape", [packed, shape], [f"{name}.rows"])
+        turned = self.node("Transpose", [flat], [f"{name}.flat.turned"], perm=[1, 0])
+        each = self.node("Transpose", [scales], [f"{name}.scales.turned"], perm=[1, 0])
+        size = self.weight(f"{name}.blocks", np.array([weight.shape[1] // BLOCK, len(weight)], np.int64))
+        zeros = self.node("Expand", [self.weight("int8.zero", np.array(128, np.uint8)), size], [f"{name}.zeros"])
+        inputs, blocks = [turned, each, zeros], {"axis": 0, "block_size": BLOCK}
+        return self.node("DequantizeLinear", inputs, [f"{name}.wide"], **blocks)
 
     def norm(self, name: str, gain: NDArray[np.float32], x: str, update: str | None) -> tuple[str, str]:
         """(RMS norm of x + update, x + update)."""
@@ -255,5 +257,8 @@ class _Builder:
         outputs = [floats("logits", [1, "n_logits", self.config.vocab_size])]
         outputs += [floats(f"present.{part}", cache) for part in parts]
         graph = helper.make_graph(self.nodes, name, inputs, outputs, list(self.weights.values()))
-        opsets = [helper.make_opsetid("", 18), helper.make_opsetid(MICROSOFT, 1)]
-        return helper.make_model(graph, opset_imports=opsets, ir_version=9, producer_name="toolace-edge")
+        blocks = "int8.zero" in self.weights  # DequantizeLinear has them since opset 21
+        opsets = [helper.make_opsetid("", 21 if blocks else 18), helper.make_opsetid(MICROSOFT, 1)]
+        return helper.make_model(
+            graph, opset_imports=opsets, ir_version=10 if blocks else 9, producer_name="toolace-edge"
+        )

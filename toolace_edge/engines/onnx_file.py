@@ -20,6 +20,8 @@ _OWN = frozenset(
     {
         "Add",
         "Cast",
+        "DequantizeLinear",
+        "Expand",
         "Gather",
         "GatherBlockQuantized",
         "GroupQueryAttention",
