@@ -80,6 +80,10 @@ class ModelConfig:
     def _base_frequencies(self) -> NDArray[np.float64]:
         return np.asarray(self.rope_theta ** -(np.arange(0, self.head_dim, 2, dtype=np.float64) / self.head_dim))
 
+    @property
+    def n_weights(self) -> int:
+        return sum(math.prod(shape) for shape in self.tensor_shapes().values())
+
     def tensor_shapes(self) -> dict[str, tuple[int, ...]]:
         """Every tensor of such a model by its name in the checkpoint; matrices are [out_features, in_features]."""
         width, family = self.hidden_size, self.family

@@ -9,7 +9,6 @@ llama.cpp wrote. All other blocks keep every bit. Layouts: ggml's block_q8_0, bl
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -20,11 +19,11 @@ from toolace_edge.engines.gguf_header import TENSOR_TYPES, GgufTensor, read_head
 from toolace_edge.errors import MissingDependency
 
 from .child import Progress
+from .quantize import BLOCK, extremes, nearest_steps
 
 Floats = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
 
-_BLOCK = 32
 _TOLERANCE = 1 / 24  # of a step: what bf16 does to a grid of float16. 32 weights do not lie so by chance
 _PART_WEIGHTS = 1 << 17  # at once
 _FIRST_ROWS = 8  # that are looked at before the others
@@ -43,15 +42,15 @@ def keep_grid(
     """
     stored = {tensor.name: tensor for tensor in read_header(source).tensors}
     old, new = np.memmap(source, np.uint8, "r"), np.memmap(out, np.uint8, "r+")
-    tensors = read_header(out).tensors
-    tries = _MORE if sum(math.prod(tensor.shape) for tensor in tensors) <= _SMALL else _FEWER
+    header = read_header(out)
+    tensors, tries = header.tensors, _MORE if header.n_weights <= _SMALL else _FEWER
     for number, tensor in enumerate(tensors, 1):
         if tensor.type not in _WRITERS:
             continue
         columns = tensor.shape[0]
         weights = np.asarray((importance or {}).get(tensor.name, np.ones(columns)), np.float32)
         theirs, ours = _rows(old, stored[tensor.name]), _rows(new, tensor)
-        if not _grid(_floats(theirs[:_FIRST_ROWS], stored[tensor.name].type).reshape(-1, _BLOCK))[2].any():
+        if not _grid(_floats(theirs[:_FIRST_ROWS], stored[tensor.name].type).reshape(-1, BLOCK))[2].any():
             continue
         step = max(1, _PART_WEIGHTS // columns)
         for at in range(0, len(ours), step):
@@ -81,10 +80,8 @@ def _floats(rows: Bytes, kind: str) -> Floats:
 
 def _grid(blocks: Floats) -> tuple[Floats, Floats, NDArray[np.bool_]]:
     """The step [n] and the steps [n, 32] of each block [n, 32], and whether it lies on Q4_0's grid."""
-    at = np.abs(blocks).argmax(axis=-1, keepdims=True)
-    step = np.take_along_axis(blocks, at, axis=-1)[:, 0] / -8
-    inverse = np.divide(1, step, out=np.zeros_like(step), where=step != 0)
-    steps = np.clip(np.rint(blocks * inverse[:, None]), -8, 7)
+    step = extremes(blocks) / -8
+    steps = nearest_steps(blocks, step, 8)
     squares = np.square(steps).sum(axis=-1)
     # What bf16 did to the largest weight alone would be in every other: the step that suits all of them best.
     step = np.divide((blocks * steps).sum(axis=-1), squares, out=np.zeros_like(step), where=squares > 0)
@@ -95,13 +92,13 @@ def _grid(blocks: Floats) -> tuple[Floats, Floats, NDArray[np.bool_]]:
 def _keep(values: Floats, rows: Bytes, kind: str, importance: Floats, tries: int) -> None:
     """Rewrite the blocks among `rows`, which hold `values` [rows, columns], whose old grid keeps more of them."""
     write, (size, size_bytes) = _WRITERS[kind], _BLOCKS[kind]
-    step, steps, lies = _grid(values.reshape(-1, _BLOCK))
-    each = size // _BLOCK
+    step, steps, lies = _grid(values.reshape(-1, BLOCK))
+    each = size // BLOCK
     chosen = np.flatnonzero(lies.reshape(-1, each).all(axis=-1))
     if not len(chosen):
         return
     blocks = rows.reshape(-1, size_bytes)
-    written = write(step.reshape(-1, each)[chosen], steps.reshape(-1, each, _BLOCK)[chosen], tries)
+    written = write(step.reshape(-1, each)[chosen], steps.reshape(-1, each, BLOCK)[chosen], tries)
     exact = values.reshape(-1, size)[chosen]
     weights = np.broadcast_to(importance, values.shape).reshape(-1, size)[chosen]
 

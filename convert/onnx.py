@@ -67,7 +67,7 @@ def convert_onnx(
     check_activations(activations, precision, exporter)
     checkpoint = read_checkpoint(source, base)
     if activations is None:
-        activations = "float32" if _n_weights(checkpoint.config) <= EXACT_WEIGHTS else "int8"
+        activations = "float32" if checkpoint.config.n_weights <= EXACT_WEIGHTS else "int8"
     for line in (*checkpoint.notes, *_stored_otherwise(checkpoint.config, precision, exporter)):
         say(line)
     n_ctx = n_ctx or checkpoint.config.n_ctx
@@ -106,10 +106,6 @@ def check_activations(activations: str | None, precision: str, exporter: str) ->
             f"activations {activations!r} say what enters a quantized matrix of our own graph, and there is none.",
             hint="Leave it out, or use --exporter own with --precision int8 or int4.",
         )
-
-
-def _n_weights(config: ModelConfig) -> int:
-    return sum(math.prod(shape) for shape in config.tensor_shapes().values())
 
 
 def _check_request(checkpoint: Checkpoint, n_ctx: int) -> None:

@@ -83,19 +83,25 @@ def _quantize(
 ) -> tuple[NDArray[np.uint8], NDArray[Any]]:
     """(q, scales) with the least squared error among the scales tried."""
     half = 2 ** (bits - 1)
-    at = np.abs(blocks).argmax(axis=-1, keepdims=True)
-    extreme = np.take_along_axis(blocks, at, axis=-1)[..., 0]  # signed: -half can be reached, +half cannot
+    extreme = extremes(blocks)  # signed: -half can be reached, +half cannot
     best_scales = (extreme / -half).astype(kind)
     least = np.full(best_scales.shape, np.inf, np.float32)
     for shrink in INT4_SHRINKS if bits == 4 else INT8_SHRINKS:
         scales = (extreme / -half * shrink).astype(kind)
-        error = np.square(_round(blocks, scales, half) * scales.astype(np.float32)[..., None] - blocks).sum(axis=-1)
+        held = nearest_steps(blocks, scales, half) * scales.astype(np.float32)[..., None]
+        error = np.square(held - blocks).sum(axis=-1)
         best_scales = np.where(error < least, scales, best_scales)
         least = np.minimum(error, least)
-    return (_round(blocks, best_scales, half) + half).astype(np.uint8), best_scales
+    return (nearest_steps(blocks, best_scales, half) + half).astype(np.uint8), best_scales
 
 
-def _round(blocks: NDArray[np.float32], scales: NDArray[Any], half: int) -> NDArray[np.float32]:
+def extremes(blocks: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The number of each block [..., n] that is farthest from zero, with its sign."""
+    at = np.abs(blocks).argmax(axis=-1, keepdims=True)
+    return np.take_along_axis(blocks, at, axis=-1)[..., 0]
+
+
+def nearest_steps(blocks: NDArray[np.float32], scales: NDArray[Any], half: int) -> NDArray[np.float32]:
     """The nearest integers in [-half, half - 1]; a block of zeros (or of nearly nothing) gives zeros."""
     scales = scales.astype(np.float32)
     inverse = np.divide(1.0, scales, out=np.zeros_like(scales), where=np.abs(scales) > 1e-30)

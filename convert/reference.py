@@ -7,7 +7,6 @@ engine does not run it at all, it becomes what the other one runs.
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -36,13 +35,9 @@ class Reference:
     label: str
 
 
-def n_weights(checkpoint: Checkpoint) -> int:
-    return sum(math.prod(shape) for shape in checkpoint.config.tensor_shapes().values())
-
-
 def whole_kind(checkpoint: Checkpoint) -> str:
     """The kind of GGUF that loses nothing, or next to nothing: f32, or bf16 and f16 where the checkpoint is large."""
-    if n_weights(checkpoint) <= MAX_F32_WEIGHTS:
+    if checkpoint.config.n_weights <= MAX_F32_WEIGHTS:
         return "f32"
     return "bf16" if all(slot.dtype == "BF16" for slot in checkpoint.slots.values()) else "f16"
 
@@ -50,7 +45,7 @@ def whole_kind(checkpoint: Checkpoint) -> str:
 def reference_kind(checkpoint: Checkpoint) -> str:
     """`fp32`, which is ONNX, or a kind of GGUF; of the two the one that can be made, from what headers tell."""
     onnx = find_spec("onnx") is not None and can_run(partial(check_onnx, checkpoint))
-    small = n_weights(checkpoint) <= MAX_F32_WEIGHTS
+    small = checkpoint.config.n_weights <= MAX_F32_WEIGHTS
     if onnx and (small or not can_run(partial(check_gguf, checkpoint))):
         return "fp32"
     return whole_kind(checkpoint)
@@ -77,7 +72,7 @@ def reference_bytes(source: Path, base: Path | None = None) -> int:
     if is_model(source):
         return sum(file.stat().st_size for file in source.iterdir() if file.is_file())
     checkpoint = read_checkpoint(source, base)
-    return n_weights(checkpoint) * (4 if reference_kind(checkpoint) in ("fp32", "f32") else 2)
+    return checkpoint.config.n_weights * (4 if reference_kind(checkpoint) in ("fp32", "f32") else 2)
 
 
 def too_large(size_bytes: int) -> bool:

@@ -58,7 +58,7 @@ def test_the_reference_is_one_that_an_engine_runs(
     monkeypatch.setattr(reference, "MAX_F32_WEIGHTS", most_in_f32)
     source = write_checkpoint(tmp_path / "checkpoint", **shape)
     assert reference.reference_kind(read_checkpoint(source)) == kind
-    n_weights = reference.n_weights(read_checkpoint(source))
+    n_weights = read_checkpoint(source).config.n_weights
     assert reference.reference_bytes(source) == n_weights * (2 if kind == "f16" else 4)
 
 

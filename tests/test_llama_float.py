@@ -17,7 +17,6 @@ pytest.importorskip("llama_cpp")
 from toolace_edge.engines import llama_cpp, open_engine
 from toolace_edge.engines.gguf_header import read_header
 from toolace_edge.engines.llama_cpp import LlamaCppEngine
-from toolace_edge.engines.llama_float import n_weights
 from toolace_edge.errors import ModelError
 
 pytestmark = pytest.mark.slow
@@ -79,7 +78,7 @@ def test_what_cannot_be_written_is_an_error_and_leaves_nothing(
 
 
 def test_a_large_model_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    count = n_weights(read_header(NANO))
+    count = read_header(NANO).n_weights
     assert count == 53_403_840
     with LlamaCppEngine(NANO, threads=1) as exact:
         monkeypatch.setattr(llama_cpp, "EXACT_WEIGHTS", count - 1)

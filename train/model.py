@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -53,39 +52,35 @@ class Block(nn.Module):
         self.down = nn.Linear(c.ffn, c.width, bias=False)
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor, bits: int = 0) -> Tensor:
-        enter = partial(in_blocks, bits=bits) if bits else _same
         x = x + self.attend(rms_norm(x, self.norm1, self.c.eps), cos, sin, mask, bits)
-        gate, up = self.gate_up(enter(rms_norm(x, self.norm2, self.c.eps))).chunk(2, -1)
-        return x + cast(Tensor, self.down(enter(F.silu(gate) * up)))
+        gate, up = self.gate_up(in_blocks(rms_norm(x, self.norm2, self.c.eps), bits)).chunk(2, -1)
+        return x + cast(Tensor, self.down(in_blocks(F.silu(gate) * up, bits)))
 
     def attend(self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor, bits: int = 0) -> Tensor:
-        enter = partial(in_blocks, bits=bits) if bits else _same
         b, n, _ = x.shape
         c = self.c
         kv = c.n_kv_heads * c.head_dim
-        q, k, v = self.qkv(enter(x)).split([c.n_heads * c.head_dim, kv, kv], -1)
+        q, k, v = self.qkv(in_blocks(x, bits)).split([c.n_heads * c.head_dim, kv, kv], -1)
         q = rotate(q.view(b, n, c.n_heads, c.head_dim), cos, sin).transpose(1, 2)
         k = rotate(k.view(b, n, c.n_kv_heads, c.head_dim), cos, sin).transpose(1, 2)
         v = v.view(b, n, c.n_kv_heads, c.head_dim).transpose(1, 2)
         group = c.n_heads // c.n_kv_heads
         k, v = k.repeat_interleave(group, 1), v.repeat_interleave(group, 1)
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-        return cast(Tensor, self.out(enter(y.transpose(1, 2).reshape(b, n, c.n_heads * c.head_dim))))
+        return cast(Tensor, self.out(in_blocks(y.transpose(1, 2).reshape(b, n, c.n_heads * c.head_dim), bits)))
 
 
 def in_blocks(x: Tensor, bits: int) -> Tensor:
-    """`x` [..., n] in blocks of 32 integers of one scale: with 8 bits (-127..127) as llama.cpp rounds it.
+    """`x` [..., n] in blocks of 32 integers of one scale, with 8 bits as llama.cpp rounds it; with 0 as it is.
 
     The gradient passes as if nothing were rounded, so that the network learns to bear it.
     """
+    if not bits:
+        return x
     blocks = x.detach().float().reshape(*x.shape[:-1], -1, 32)
     scale: Tensor = blocks.abs().amax(-1, keepdim=True).clamp(min=1e-20) / (2 ** (bits - 1) - 1)
     rounded = ((blocks / scale).round() * scale).reshape(x.shape).to(x.dtype)
     return x + (rounded - x.detach())
-
-
-def _same(x: Tensor) -> Tensor:
-    return x
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
@@ -129,7 +124,7 @@ class Llama(nn.Module):
         for block in self.blocks:
             x = block(x, cos, sin, mask, self.bits)
         x = rms_norm(x, self.norm, self.c.eps)
-        return in_blocks(x, self.bits) if self.bits else x
+        return in_blocks(x, self.bits)
 
 
 def to_hugging_face(state: dict[str, Tensor], c: ModelConfig, folder: Path) -> None:

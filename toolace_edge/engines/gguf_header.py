@@ -65,6 +65,10 @@ class GgufHeader:
     tensors: tuple[GgufTensor, ...]
 
     @property
+    def n_weights(self) -> int:
+        return sum(math.prod(tensor.shape) for tensor in self.tensors)
+
+    @property
     def quantized(self) -> bool:
         """Whether some tensor is stored in blocks, not as plain numbers."""
         plain = {"F32", "F16", "BF16", "F64"}

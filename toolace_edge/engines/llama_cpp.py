@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import weakref
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from ctypes import c_uint8
 from functools import cached_property
 from pathlib import Path
@@ -30,7 +30,7 @@ from toolace_edge.engines.base import (
 )
 from toolace_edge.engines.cache_file import read_cache, weights_sha256, write_cache
 from toolace_edge.engines.gguf_header import GgufHeader, read_header
-from toolace_edge.engines.llama_float import as_float16, n_weights
+from toolace_edge.engines.llama_float import as_float16
 from toolace_edge.engines.llama_native import forget_log, last_words, native
 from toolace_edge.engines.llama_vocabulary import open_vocabulary
 from toolace_edge.engines.own_thread import OwnThread
@@ -84,7 +84,7 @@ class LlamaCppEngine:
         self.cancelled: Callable[[], bool] | None = None
         self._raised: BaseException | None = None  # by `cancelled`, where llama.cpp asked it
         self._thread: OwnThread | None = None
-        self._float16 = header.quantized and (n_weights(header) <= EXACT_WEIGHTS if float16 is None else float16)
+        self._float16 = header.quantized and (header.n_weights <= EXACT_WEIGHTS if float16 is None else float16)
         with ExitStack() as stack:
             self._model = self._open_model(stack, header, repack)
             self._n_ctx = self._choose_n_ctx(n_ctx)
@@ -118,14 +118,13 @@ class LlamaCppEngine:
         return model
 
     def _load_model(self, parameters: Any) -> Any:
-        load = self._native.llama_model_load_from_file
-        if not self._float16:
+        source: AbstractContextManager[Path] = nullcontext(self._path)
+        if self._float16:
+            source = as_float16(self._native, self._path, default_threads())
+            parameters.use_mmap = os.name != "nt"  # Windows removes no file that is mapped
+        with source as file:
             forget_log()
-            return load(os.fsencode(self._path), parameters)
-        parameters.use_mmap = os.name != "nt"  # Windows removes no file that is mapped
-        with as_float16(self._native, self._path, default_threads()) as file:
-            forget_log()
-            return load(os.fsencode(file), parameters)
+            return self._native.llama_model_load_from_file(os.fsencode(file), parameters)
 
     def _choose_n_ctx(self, wanted: int | None) -> int:
         check_n_ctx(wanted)

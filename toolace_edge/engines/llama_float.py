@@ -7,7 +7,6 @@ on 288, and on 299 with float16 weights. Those take two bytes a weight and 1.4 t
 
 from __future__ import annotations
 
-import math
 import os
 import tempfile
 from collections.abc import Iterator
@@ -16,14 +15,8 @@ from ctypes import byref
 from pathlib import Path
 from typing import Any
 
-from toolace_edge.engines.gguf_header import GgufHeader
 from toolace_edge.engines.llama_native import forget_log, last_words
 from toolace_edge.errors import ModelError
-
-
-def n_weights(header: GgufHeader) -> int:
-    """How many weights there are."""
-    return sum(math.prod(tensor.shape) for tensor in header.tensors)
 
 
 @contextmanager

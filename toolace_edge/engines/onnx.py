@@ -180,9 +180,8 @@ def _open_session(folder: OnnxFolder, threads: int) -> Any:
     options.log_severity_level = _FATAL_ONLY
     options.enable_mem_pattern = False  # would remember a plan for every chunk length
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.add_session_config_entry(
-        "session.disable_quant_qdq", "1"
-    )  # what a file dequantizes is computed with as float
+    # What a file dequantizes is float from then on, and no hint to round what it is multiplied with.
+    options.add_session_config_entry("session.disable_quant_qdq", "1")
     options.add_session_config_entry(_BESIDE, str(folder.model_file.parent))
     try:
         session = onnxruntime.InferenceSession(folder.model, options, providers=["CPUExecutionProvider"])
